@@ -1,7 +1,7 @@
-//! The three ways in which people and programs come to the dashboard and the API: users with passwords, tokens of programs, and
-//! the login of the host application.
+//! Three ways to let people and programs into the dashboard and the API: users with passwords, tokens for programs, and the login
+//! of the host application.
 //!
-//! `cargo run --example admin` starts a server and prints what to try. With `--once` it sends itself requests and ends; CI runs it so.
+//! `cargo run --example admin` starts a server and prints what to try. With `--once` it sends itself requests and ends, as in CI.
 #![allow(clippy::print_stdout, reason = "it prints what to try")]
 
 use axum::Router;
@@ -18,12 +18,12 @@ async fn send_email(to: String, password: String) {
 }
 
 /// The actor of a request that the host application has let in. Here a proxy in front of this server names the person; a real
-/// application looks into its own session.
+/// application looks up its own session.
 async fn known_by_the_proxy(person: Option<String>) -> Option<Actor> {
     let person = person?;
     match person.as_str() {
         "grace" => Some(Actor::new(person, Role::Admin)),
-        // Linus sees and retries only the tasks of the queue for mails.
+        // Linus sees and changes only the tasks of the queue `mail`.
         "linus" => Some(Actor::new(person, Role::Operator).only_queues(["mail"])),
         _ => None,
     }

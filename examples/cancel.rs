@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use taskflow::{TaskContext, TaskFilter, TaskManager, TaskStatus};
 
-/// An async task that does not listen for a cancel: it is dropped at its next await when it is cancelled.
+/// An async task that does not check for a cancel: when it is cancelled, it is dropped at its next await.
 #[taskflow::task]
 async fn follow(feed: String) {
     let _ = feed;

@@ -1,4 +1,4 @@
-//! Encryption at rest: what a store holds, how a key is replaced, and what happens without it.
+//! Encryption at rest: what a store holds, how a key is replaced, and what happens without the old key.
 //!
 //! ```sh
 //! cargo run --example encryption
@@ -16,7 +16,7 @@ async fn send_letter(to: String, text: String) -> Result<String, std::io::Error>
     Ok(format!("`{text}` is on its way to {to}"))
 }
 
-/// What everybody may read.
+/// Not encrypted: whoever can read the store may read its arguments.
 #[taskflow::task(encrypt = false)]
 async fn count_stamps(stamps: u32) {
     let _ = stamps;
@@ -42,7 +42,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("not encrypted:    {}", plain.args);
     tasks.shutdown(Duration::from_secs(5)).await?;
 
-    // This one still waits when the key is replaced: a manager that only connects runs nothing.
+    // This task still waits when the key is replaced, because a manager that only connects runs no tasks.
     let adder = builder().encrypt(Encrypt::new(old.clone())).connect().await?;
     let waiting = adder.add(send_letter("Grace".to_owned(), "bring the moth".to_owned())).await?;
     adder.shutdown(Duration::from_secs(5)).await?;
@@ -50,7 +50,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let new = Key::generate();
     lost(builder(), new.clone(), waiting.id()).await?;
 
-    // With both keys: the new one seals, the old one still opens.
+    // With both keys: the new one encrypts (seals) values, the old one still decrypts (opens) them.
     let tasks = builder().encrypt(Encrypt::new(Keyring::new(new).also(old))).start().await?;
     tasks.retry(waiting.id()).await?;
     while tasks.get(waiting.id()).await?.is_some_and(|task| !task.status.is_final()) {
@@ -64,7 +64,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
-/// A process that was given only the new key.
+/// Runs a process that has only the new key: the task fails.
 async fn lost(
     builder: TaskManagerBuilder,
     new: Key,

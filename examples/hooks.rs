@@ -1,9 +1,9 @@
-//! Code around tasks: middleware, a hook on adds, and observers. It runs to its end.
+//! Code around tasks: middleware, a hook on adds, and observers. The program ends by itself.
 //!
 //! ```sh
 //! cargo run -p examples --example hooks
 //! ```
-#![allow(clippy::print_stdout, reason = "it shows what it hears")]
+#![allow(clippy::print_stdout, reason = "it prints the events")]
 
 use std::error::Error;
 use std::time::{Duration, Instant};
@@ -36,7 +36,7 @@ impl Middleware for Timed {
     }
 }
 
-/// Retries soon when the other side has a rate limit, whatever the task's policy says.
+/// Retries soon when the other side has a rate limit, whatever delay the task's policy says. The number of retries stays.
 struct Throttled;
 
 impl Middleware for Throttled {
@@ -51,7 +51,7 @@ impl Middleware for Throttled {
     }
 }
 
-/// Its own middleware is inside the global ones.
+/// The middleware of a task runs inside that of the builder.
 #[taskflow::task(retries = 3, delay = "1h", middleware = [Throttled])]
 async fn charge(context: TaskContext, cents: u32) -> Result<String, String> {
     if context.attempt() == 1 {
@@ -66,7 +66,7 @@ async fn report(context: TaskContext) -> Result<String, String> {
     Ok(context.queue().to_owned())
 }
 
-/// Tags every task, moves reports to their own queue, and refuses charges of 0.
+/// Tags every task with a tenant, moves reports to their own queue, and refuses charges of 0.
 fn check(task: &mut NewTask) -> Result<(), AddError> {
     task.tags.entry("tenant".to_owned()).or_insert_with(|| "acme".to_owned());
     match &*task.name {

@@ -1,8 +1,8 @@
-//! An outbox for a database that taskflow does not know: the order and its invoice, or neither.
+//! An outbox for a database that taskflow does not know: each committed order gets its invoice, and no other order does.
 //!
 //! `cargo run --example outbox` takes about a second. Here the other database is a SQLite file of the shop's own; it
-//! could be MySQL, MongoDB or a service. Where the tasks are kept in the same database as the orders, use `within_sqlite`
-//! or `within_postgres`: then one transaction keeps both.
+//! could be MySQL, MongoDB or a service. If the tasks are in the same database as the orders, use `within_sqlite` or
+//! `within_postgres` instead: then one transaction stores both.
 #![allow(clippy::print_stdout, reason = "it shows what happens")]
 
 use std::error::Error;
@@ -30,9 +30,8 @@ impl Shop {
     }
 }
 
-/// First looks for its order. A process that dies between the add and the commit loses its hold, and the task runs
-/// although the order was never stored. The commit may also be on its way still, so a missing order is an error that is
-/// retried.
+/// First looks for its order. If a process dies between the add and the commit, its hold ends, and the task runs although
+/// the order was never stored. The commit may also still be under way, so a missing order is an error that is retried.
 #[taskflow::task(retries = 3, delay = "100ms")]
 fn send_invoice(State(shop): State<Shop>, order: i64) -> Result<String, Box<dyn Error + Send + Sync>> {
     if !shop.has(order)? {
@@ -46,11 +45,11 @@ async fn place_order(tasks: &TaskManager, shop: &Shop, order: i64) -> Result<Tas
     let hold = tasks.hold();
     let invoice = hold.add_task(send_invoice, (order,)).await?;
     if let Err(error) = shop.place(order) {
-        // Awaited: once this is stored the invoice never goes out, whatever happens to this process.
+        // Awaited: once the cancel is stored, the invoice never goes out, whatever happens to this process.
         hold.cancel(format!("the order was rolled back: {error}")).await?;
         return Err(error.into());
     }
-    // Not awaited: the order is committed, and the invoice goes out also if this process dies now.
+    // Not awaited: the order is committed, and the invoice goes out even if this process dies now.
     hold.release();
     Ok(invoice.id())
 }

@@ -3,8 +3,8 @@
 //! then a task.
 //!
 //! `own_store/tables.rs` keeps a [`TaskRecord`] for each task. The rules of `store::transition` decide what each command does to a
-//! task; the store applies the change. This file is the trait: each call is one transaction on the tables. What the store does not
-//! keep (limits, expiry, schedules, documents) it refuses.
+//! task; the store applies the change. This file implements the trait `Store`: each call is one transaction on the tables. The
+//! store refuses what it does not keep: limits, expiry, schedules and documents.
 #![allow(clippy::print_stdout, reason = "it shows what happens")]
 
 #[path = "own_store/tables.rs"]
@@ -40,7 +40,7 @@ impl OwnStore {
         Box::pin(async move { Ok(call(&mut self.tables.lock().expect("no call panics"))) })
     }
 
-    /// One transaction after which there may be work.
+    /// One transaction after which there may be work. It wakes the listeners.
     fn write<'a, T: Send + 'a>(
         &'a self,
         call: impl FnOnce(&mut Tables) -> T + Send + 'a,

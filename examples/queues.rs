@@ -41,7 +41,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mail = QueueConfig::new().max_size(200).global_concurrency(8).key_concurrency(4);
     let tasks = TaskManager::builder().store("memory:").queue("mail", mail).start().await?;
 
-    // One tenant fills the queue. The next add is refused; in axum it would answer 429.
+    // One tenant takes all places but one, another takes the last. The next add is refused; an axum handler would answer 429.
     tasks.pause_queue("mail").await?;
     let mail_of = |tenant: &str| tasks.add_task(send, (tenant.to_owned(),)).concurrency_key(tenant);
     tasks.add_all((0..199).map(|_| mail_of("noisy")).collect::<Vec<_>>()).await?;

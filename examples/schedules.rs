@@ -21,7 +21,7 @@ async fn morning_report() {
     println!("morning_report");
 }
 
-/// An ordinary task. A schedule that is added at run time adds it.
+/// An ordinary task. The schedules that `main` adds at run time add it.
 #[taskflow::task]
 async fn clean(folder: String) {
     println!("clean {folder}");
@@ -32,7 +32,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let store = std::env::var("STORE").unwrap_or_else(|_| "memory:".to_owned());
     let tasks = TaskManager::builder().store(&store).start().await?;
 
-    // Add schedules at run time. They are stored, can be replaced by name, and tick in every process after about a second.
+    // Add schedules at run time. They are stored, can be replaced by name, and are known to every process after about a second.
     let clean_up = tasks.add(clean("uploads".to_owned())).priority(-5);
     let often = Every::new(Duration::from_millis(500))?;
     tasks.schedule(clean_up, often).named("clean-uploads").overlap(Overlap::Skip).await?;

@@ -1,9 +1,9 @@
-//! A web service that works after the response: a mail that is retried until the server takes it, an eager audit entry, a
+//! A web service that works after the response: a mail that is retried while the server is busy, an eager audit entry, a
 //! report on its own thread, and routes that show the tasks.
 //!
 //! `cargo run --example signup` starts it, with the dashboard at `/admin`, and prints `curl` commands to try. Kill it while it
-//! works and start it again: no accepted task is lost. `cargo run --example signup -- --demo` keeps adding tasks worth
-//! looking at.
+//! works and start it again: no accepted task is lost. `cargo run --example signup -- --demo` keeps adding tasks, so that
+//! the dashboard has something to show.
 #![allow(clippy::print_stdout, reason = "it prints what to try")]
 
 #[path = "signup/demo.rs"]
@@ -52,7 +52,7 @@ impl Mailer {
     }
 }
 
-/// Retried with growing delays until the mailer takes it.
+/// Retried up to five times, with growing delays, while the mail server is busy.
 #[taskflow::task(retries = 5, delay = "500ms", backoff = 2.0, timeout = "10s", priority = 5)]
 async fn send_welcome(
     context: TaskContext,
@@ -62,13 +62,13 @@ async fn send_welcome(
     mailer.send(&context, &to).await
 }
 
-/// Starts before the response is sent.
+/// Starts at once if a slot is free, and does not wait for the response.
 #[taskflow::task(eager)]
 async fn audit(event: String) {
     println!("audit: {event}");
 }
 
-/// A synchronous task: it runs on its own thread, reports its progress, and stops when it is asked to.
+/// A synchronous task: it runs on its own thread, reports its progress, and stops when it is cancelled.
 #[taskflow::task(queue = "reports", requeue_on_interrupt)]
 fn report(context: TaskContext, month: String) -> Result<String, std::fmt::Error> {
     let mut text = format!("report of {month}:");
@@ -100,7 +100,7 @@ struct Accepted {
     duplicate: bool,
 }
 
-/// The idempotency key makes sure that one address gets one mail. The `?` turns a full queue into a 429.
+/// The idempotency key makes sure that one address gets one mail. If the queue is full, the `?` answers 429.
 async fn signup(
     tasks: BackgroundTasks,
     Json(form): Json<Signup>,
@@ -194,7 +194,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("  curl -X POST http://{here}/tasks/ID/cancel");
     println!("  curl http://{here}/tasks           # the number of tasks of each status\n");
 
-    // With the addresses of the clients, which the loopback access checks.
+    // Passes on the addresses of the clients, which `Access::loopback` checks.
     let app = app.into_make_service_with_connect_info::<SocketAddr>();
     axum::serve(listener, app).with_graceful_shutdown(asked_to_stop()).await?;
     println!("{:?}", tasks.shutdown(Duration::from_secs(30)).await?);
@@ -214,7 +214,7 @@ async fn asked_to_stop() {
             return;
         }
     }
-    // Without signals the service runs until it is killed, which loses no task either.
+    // If signals are not available, the service runs until it is killed. That loses no task either.
     if tokio::signal::ctrl_c().await.is_err() {
         std::future::pending::<()>().await;
     }

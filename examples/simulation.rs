@@ -1,5 +1,5 @@
 //! A simulation: `cargo run --example simulation` plays a hundred histories of a small shop, in which stores lose answers and
-//! processes die. `cargo test --example simulation` plays more.
+//! processes die. `cargo test --example simulation` plays them as a test.
 
 #![allow(clippy::print_stdout, reason = "it shows what happens")]
 #![allow(clippy::unwrap_used, reason = "a simulation that finds an error fails")]
@@ -12,10 +12,10 @@ use taskflow::testing::{Fault, Op, TestTasks};
 use taskflow::{AddError, State, TaskManager};
 use tokio::sync::Semaphore;
 
-/// A bank that answers when the history lets it.
+/// A bank that answers a charge only when the history adds a permit.
 #[derive(Clone)]
 struct FakeBank {
-    /// The cents of each order.
+    /// The cents that each order was charged.
     charged: Arc<Mutex<BTreeMap<u32, u32>>>,
     answers: Arc<Semaphore>,
 }

@@ -1,7 +1,8 @@
-//! One trace from a request over its task and a retry to a task that the task adds.
+//! One trace: from a request, through its task and a retry, to a task that this task adds.
 //!
-//! The spans go to an OpenTelemetry collector at `OTEL_EXPORTER_OTLP_ENDPOINT`, or at `http://localhost:4318`. If none listens
-//! there they are printed, so that there is something to see without one.
+//! `cargo run -p examples --example telemetry --features telemetry` shows it. The spans go to an OpenTelemetry
+//! collector at `OTEL_EXPORTER_OTLP_ENDPOINT`, or at `http://localhost:4318`. If none listens there, the program prints the
+//! spans.
 #![allow(clippy::print_stdout, reason = "it shows the spans")]
 
 use std::net::{TcpStream, ToSocketAddrs};
@@ -63,7 +64,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     };
     let app = Router::new().route("/orders", post(order)).layer(tasks.layer());
 
-    // A caller with a trace of its own.
+    // A request that belongs to the trace of its caller.
     let request = Request::post("/orders")
         .header("traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01");
     let answer = app.oneshot(request.body(Body::empty())?).await?;
@@ -74,12 +75,12 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     tasks.shutdown(Duration::from_secs(5)).await?;
-    // The batch exporter has its own client, which blocks.
+    // Not on this thread: the HTTP client of the batch exporter blocks.
     tokio::task::spawn_blocking(move || provider.shutdown()).await??;
     Ok(())
 }
 
-/// Whether something listens there.
+/// Whether a server listens at this endpoint.
 fn is_there(endpoint: &str) -> bool {
     let host = endpoint.trim_start_matches("http://").trim_start_matches("https://").trim_end_matches('/');
     let mut addresses = host.to_socket_addrs().into_iter().flatten();

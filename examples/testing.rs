@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use taskflow::{AddError, State, TaskManager, TaskManagerBuilder};
 
-/// Where mails go: here, into a counter.
+/// Sends mails. Here it only counts them.
 #[derive(Clone, Default)]
 struct Mailer(Arc<AtomicUsize>);
 
@@ -32,7 +32,7 @@ async fn sign_up(tasks: &TaskManager, email: &str) -> Result<(), AddError> {
     Ok(())
 }
 
-/// What the tasks of this program need.
+/// Provides the state that the tasks of this program need.
 fn configured(tasks: TaskManagerBuilder) -> TaskManagerBuilder {
     tasks.state(Mailer::default())
 }

@@ -1,4 +1,5 @@
-//! Access: each route checks its permission and the site of the request; logins are throttled, and a logout ends them everywhere.
+//! Access: each route checks its permission and the site of the request. Logins are throttled, and a logout ends its session in
+//! every process.
 
 #![allow(clippy::unwrap_used, reason = "a test that finds an error fails")]
 
@@ -26,7 +27,7 @@ async fn manager(place: &Place) -> TaskManager {
     soon(place.builder().only(["access.nothing"]).start()).await.unwrap()
 }
 
-/// A request of a browser, with the site it comes from.
+/// A request of a browser, with the site it comes from and its cookie.
 fn browser(method: &str, path: &str, origin: Option<&str>, cookie: Option<&str>) -> Request<Body> {
     let mut request = Request::builder().method(method).uri(path).header("host", HOST);
     if let Some(origin) = origin {
@@ -56,7 +57,7 @@ async fn me(router: &Router, cookie: &str) -> StatusCode {
     send(router, browser("GET", "/api/v1/me", None, Some(cookie))).await.status
 }
 
-/// All routes of the API: method, path, and the permission or `actor` or nothing.
+/// All routes of the API: method, path, and what they require: a permission, any `actor`, or nothing.
 async fn routes(app: &App) -> Vec<(String, String, Option<String>)> {
     let document = app.get("admin", "/api/v1/openapi.json").await.is(200);
     let mut routes = Vec::new();
@@ -204,7 +205,7 @@ async fn the_sixth_bad_try_is_refused_and_so_is_the_right_password_then() {
         assert_eq!(answer.refused(429).0, "too_many");
     }
     cookie(&router, "bob").await;
-    // An unknown name is refused like a known one, and throttled like it.
+    // An unknown name is refused and throttled like a known one.
     for _ in 0..5 {
         assert_eq!(log_in(&router, "eve", "wrong").await.refused(401).0, "unauthenticated");
     }

@@ -1,4 +1,4 @@
-//! The record has what the add says, and an add that cannot be stored is refused.
+//! The record of a task has the options of its add, and an add that cannot be stored is refused.
 
 #![allow(clippy::unwrap_used, reason = "a test that finds an error fails")]
 
@@ -59,7 +59,7 @@ fn builder(place: &Place) -> TaskManagerBuilder {
         .queue("small", QueueConfig::new().max_size(3))
 }
 
-/// It stores and runs nothing.
+/// A manager that only adds tasks: they stay pending.
 async fn idle(place: &Place) -> TaskManager {
     builder(place).connect().await.unwrap()
 }
@@ -166,7 +166,7 @@ async fn an_add_owns_what_it_needs_and_may_be_awaited_elsewhere() {
     drop(tasks);
     let handle = tokio::spawn(add).await.unwrap().unwrap();
     assert_eq!(soon(handle.wait()).await.unwrap(), 42);
-    // Without it, the manager would shut down with the add, perhaps before the task has run.
+    // Without this clone, the manager would shut down after the add, perhaps before the task has run.
     drop(runs);
 }
 

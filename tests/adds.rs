@@ -74,7 +74,7 @@ async fn on_a_nearly_full_disk_only_those_adds_fail_that_are_too_large_for_it() 
     let waits = gate.clone();
     let store = Wrapper::of_inserts(memory(), move |batch| {
         if first.swap(false, Ordering::SeqCst) {
-            // The others gather meanwhile.
+            // The other adds gather meanwhile.
             let waits = waits.clone();
             return Box::pin(async move {
                 waits.pass().await;
@@ -92,7 +92,7 @@ async fn on_a_nearly_full_disk_only_those_adds_fail_that_are_too_large_for_it() 
     let first = add(1);
     gate.reached(1).await;
     let mut adds: Vec<_> = (0..200).map(|n| (n, add(if n % 50 == 0 { 30_000 } else { 10 }))).collect();
-    // The small ones are looked at first.
+    // The small adds are checked first.
     adds.sort_by_key(|(n, _)| n % 50 == 0);
     gate.open();
     soon(first).await.unwrap().unwrap();
@@ -124,7 +124,7 @@ async fn a_task_that_the_store_refuses_fails_no_add_that_shares_its_write() {
         if has_tag(batch, "bad") { refused("no such row") } else { go_on() }
     });
     let tasks = TaskManager::builder().store(store).connect().await.unwrap();
-    // While it is written, the others gather for one write.
+    // While this add is written, the others gather for one write.
     let first = tokio::spawn(tasks.add(note(String::new())).tag("first", 1).into_future());
     gate.reached(1).await;
     let failed = {
@@ -204,7 +204,7 @@ async fn a_store_that_panics_leaves_no_add_without_an_answer() {
     soon(tasks.add(note(String::new()))).await.unwrap();
 }
 
-/// An add to such a store is inserted by its caller, with no writer in between.
+/// The caller of an add to a store in memory inserts the task itself, with no writer in between.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_store_in_memory_that_panics_fails_one_add_and_keeps_no_slot() {
     let panics = Arc::new(AtomicBool::new(false));
@@ -357,7 +357,7 @@ fn a_manager_whose_runtime_has_ended_answers_within_a_second() {
     }
 }
 
-/// As with a store whose connection was driven by the runtime that has ended.
+/// For example, the ended runtime drove the connection of the store.
 #[test]
 fn a_call_that_is_never_answered_ends_soon_after_the_runtime_of_its_manager() {
     let store = Wrapper::new(memory(), |call| match call {
@@ -398,7 +398,7 @@ fn an_add_whose_runtime_ends_while_it_is_written_may_be_stored() {
     runtime().block_on(async {
         let written = tokio::spawn(tasks.add(note(String::new())).into_future());
         gate.reached(1).await;
-        // It waits behind the first.
+        // This add waits behind the first.
         let waiting = tokio::spawn(tasks.add(note(String::new())).into_future());
         while first.metrics().num_alive_tasks() == 0 {
             tokio::task::yield_now().await;

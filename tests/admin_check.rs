@@ -44,7 +44,7 @@ fn check(arguments: &str) -> (i32, String, String) {
     (status.code().unwrap(), text(stdout), text(stderr))
 }
 
-/// What the program printed, between what the test harness prints.
+/// The JSON document that the program printed, without the output of the test harness around it.
 fn document(out: &str) -> Value {
     let start = out.find('{').unwrap();
     serde_json::Deserializer::from_str(&out[start..]).into_iter().next().unwrap().unwrap()
@@ -96,7 +96,7 @@ fn a_deployment_that_strands_stored_tasks_fails_and_another_does_not() {
     }
     assert!(err.contains("would strand stored tasks"), "{err}");
 
-    // A file of a later version may say more.
+    // The file of a later version may have more fields.
     let mut newer = deployed;
     newer["more"] = true.into();
     write(&newer);

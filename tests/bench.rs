@@ -17,7 +17,7 @@ use std::process::{Command, Output};
 use serde_json::Value;
 use taskflow::TaskManager;
 
-/// Those that every store has.
+/// The scenarios that every store has.
 const SCENARIOS: [&str; 15] = [
     "add",
     "add_all",
@@ -259,7 +259,7 @@ fn a_figure_below_what_is_demanded_of_it_fails() {
     assert!(demanded("drain=0.0001").status.success());
 }
 
-/// With six or more runs, a figure shows the interval of its ratio.
+/// Only with six or more runs, a figure shows the interval of its ratio.
 #[test]
 fn few_runs_say_nothing_about_a_few_per_cent() {
     for (runs, says) in [("5", false), ("6", true)] {

@@ -8,7 +8,7 @@
 #[path = "support/browser.rs"]
 mod browser;
 #[path = "support/servers/mod.rs"]
-#[allow(unused, reason = "only what says that something is missing")]
+#[allow(unused, reason = "only its notes about missing programs are used")]
 mod servers;
 mod support;
 #[path = "support/wrapper.rs"]
@@ -33,7 +33,7 @@ const PASSWORD: &str = "correct horse battery staple";
 /// How many mails have failed.
 const FAILED: u32 = 450;
 
-/// A task goes on when it gets a permit.
+/// The permits of a task: it takes its next step when it gets one.
 #[derive(Clone)]
 struct Steps(Arc<Semaphore>);
 
@@ -59,7 +59,7 @@ struct Shop {
     tasks: TaskManager,
     url: String,
     steps: Steps,
-    /// Whether batches of retries are stored.
+    /// Each batch of retries needs a permit before it is stored.
     retries: Arc<Semaphore>,
     import: TaskId,
 }
@@ -138,7 +138,7 @@ async fn picture(browser: &Browser, name: &str) {
 async fn an_operator_mends_an_incident() {
     let Some(browser) = Browser::start(Scripts::On, 1440, 900).await else { return };
     let shop = Shop::open().await;
-    // Nobody sees anything without logging in, and a wrong password says no more than that it is wrong.
+    // Nobody sees anything without logging in. After a wrong password, the page says only that the login was wrong.
     browser.open(&format!("{}/tasks", shop.url)).await;
     browser.type_into("input[name=name]", "ada").await;
     browser.type_into("input[name=password]", "wrong").await;
@@ -297,7 +297,7 @@ async fn each_page_fits_a_phone() {
         "audit",
         "operations",
     ];
-    // A window is at least 500 px wide, so the page is shown in a frame of its own size by the browser's tools.
+    // A window is at least 500 px wide, so the developer tools of the browser set a smaller screen.
     browser.as_phone(390, 844).await;
     for page in pages {
         browser.open(format!("{}/{page}", shop.url).trim_end_matches('/')).await;

@@ -18,7 +18,7 @@ use taskflow::{
 
 const HOUR: Duration = Duration::from_secs(3600);
 
-/// Counts the tasks that begin, and the bodies that are dropped.
+/// Counts the bodies that began, were dropped, and finished their clean-up.
 #[derive(Clone, Default)]
 struct Doors {
     inside: Gate,
@@ -65,7 +65,7 @@ async fn listen(State(doors): State<Doors>, context: TaskContext) {
     let _ = spawned.await;
 }
 
-/// Listens for the request to stop, then needs that long and succeeds.
+/// Waits for the request to stop, then runs for `millis` more and succeeds.
 #[taskflow::task]
 async fn clean_up(millis: u64, State(doors): State<Doors>, context: TaskContext) -> Result<u64, String> {
     let _guard = OnDrop(doors.dropped);
@@ -96,7 +96,7 @@ async fn ask_early(State(doors): State<Doors>, context: TaskContext) {
     doors.inside.pass().await;
 }
 
-/// Listens, but needs longer to stop than it gets.
+/// Waits for the request to stop, but needs longer to stop than it gets.
 #[taskflow::task(timeout = "100ms")]
 async fn time_out(State(doors): State<Doors>, context: TaskContext) {
     let _guard = OnDrop(doors.dropped);
@@ -164,7 +164,7 @@ async fn what_waits_for_a_retry_is_cancelled_too() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_running_async_task_is_dropped_at_its_next_await() {
     for place in everywhere() {
-        // It does not listen, so it has no time to clean up.
+        // `hang` does not wait for the request to stop, so it gets none of this time to clean up.
         let (tasks, doors) = start_with_grace(&place, Duration::from_secs(60)).await;
         let handle = tasks.add_task(hang, ()).await.unwrap();
         doors.inside.reached(1).await;

@@ -76,7 +76,7 @@ async fn say_at(context: TaskContext, delay: u64) {
     context.log(LogLevel::Info, "last");
 }
 
-/// A value of the test's own.
+/// A type of this test that tasks can take as a parameter.
 struct Greeting(String);
 
 impl FromContext for Greeting {
@@ -154,7 +154,7 @@ async fn what_is_logged_is_kept_with_its_level_time_and_attempt() {
 async fn a_task_logs_so_much_over_all_its_attempts_and_no_more() {
     for place in Place::each() {
         let (tasks, _) = start(&place).await;
-        // By lines: 400 each time.
+        // The limit of lines: each attempt logs 400.
         let handle = tasks.add_task(log_much, (400, 3)).await.unwrap();
         end(&handle).await;
         let lines = tasks.logs(handle.id()).await.unwrap().unwrap();
@@ -163,7 +163,7 @@ async fn a_task_logs_so_much_over_all_its_attempts_and_no_more() {
         assert!(lines[1000].message.starts_with("truncated"), "{:?}", lines[1000]);
         assert_eq!(lines[999].message, "199");
 
-        // By bytes: 100 KiB each time.
+        // The limit of bytes: each attempt logs 100 KiB.
         let handle = tasks.add_task(log_much, (100, 1024)).await.unwrap();
         end(&handle).await;
         let lines = tasks.logs(handle.id()).await.unwrap().unwrap();

@@ -126,7 +126,7 @@ async fn what_a_killed_process_counted_is_not_counted_twice(lab: Lab) {
     assert!(now <= lab.ends() as u64, "{now} are counted of {} that ended", lab.ends());
 }
 
-/// The next process takes over the work of one that was killed under load within a second, and every accepted task ends.
+/// A process is killed under load, five times. The next one takes over its work, and every accepted task ends within 10 s.
 async fn nothing_accepted_is_lost_when_the_only_process_is_killed_under_load(lab: Lab) {
     for round in 0..5 {
         let mut process = lab.start(&["serve", "8"]);
@@ -186,8 +186,8 @@ async fn workers_outlive_their_database_and_resume_when_it_is_back(lab: Lab) {
     Oracle::of(&lab).await.check_everything_ended(&tasks).await;
 }
 
-/// The process is killed at random moments while it runs very short tasks that may not run twice. Of the interrupted tasks, at
-/// most as many as there are slots have not begun.
+/// The process is killed at random moments while it runs very short tasks that may not run twice. Of the tasks
+/// that one death interrupts, at most 64 (the number of slots) have not begun.
 async fn interrupted_means_that_it_may_have_begun(lab: Lab) {
     let slots = 64;
     let tasks = lab.connect().await;
@@ -224,7 +224,7 @@ async fn interrupted_means_that_it_may_have_begun(lab: Lab) {
     assert_eq!((counts.success + counts.interrupted, counts.total()), (8_000, 8_000));
 }
 
-/// On SQLite within a second, because the lock of the dead process is free; elsewhere when its lease of one second has ended.
+/// On SQLite within a second, because the lock of the dead process is free. Elsewhere within 4 s, since its lease is one second.
 async fn work_of_a_killed_process_starts_again_in_time(lab: Lab) {
     let mut first = lab.start(&["run"]);
     let adder = lab.start(&["add", "3", "again"]);
@@ -303,7 +303,7 @@ async fn a_process_that_stood_still_past_its_lease_can_no_longer_write(lab: Lab)
         .await;
     let ended = record(&tasks, task).await;
     first.go_on();
-    // Its task has ended, or it hears that the run is lost. Either way it goes on as a healthy process.
+    // Its task has ended, or it learns that the run is lost. In both cases it goes on as a healthy process.
     lab.start(&["add", "20", "again"]).ended_well();
     lab.until(Duration::from_secs(10), || async { tasks.counts().await.unwrap().unfinished() == 0 }).await;
     second.kill();

@@ -37,7 +37,7 @@ async fn values(store: &dyn Store) -> Vec<(String, u64, String)> {
     read(store).await.into_iter().map(value).collect()
 }
 
-/// A separate handle on the store at that place, which exists already.
+/// Makes the store of the place if there is none, and returns a new handle to it.
 async fn open(place: &Place) -> Arc<dyn Store> {
     soon(place.builder().migrate()).await.unwrap();
     place.store()
@@ -76,7 +76,7 @@ async fn of_two_handles_that_expect_one_version_one_writes() {
     }
 }
 
-/// A process that may only read there reads the documents, and is refused when it writes one.
+/// If `url` gives only the right to read, documents can be read, and a write is refused like any other write.
 async fn looks(url: &str) {
     let store = url.into_store().unwrap();
     assert_eq!(values(&*store).await, [("a".to_owned(), 1, "seen".to_owned())], "{url}");
@@ -109,7 +109,8 @@ async fn a_redis_user_that_may_only_read_reads_documents() {
     looks(&server.url().replace("redis://", "redis://looks:seen@")).await;
 }
 
-/// Damaged documents are missing on every store and can be written again. All others stay as they were.
+/// Damaged documents are missing in every answer, do not count towards its limit, and can be written again. All others stay as
+/// they were.
 async fn stands_damage(store: &dyn Store, damaged: &[&str]) {
     let sound = [("good".to_owned(), 1, "1".to_owned()), ("zoo".to_owned(), 1, "1".to_owned())];
     assert_eq!(values(store).await, sound);

@@ -33,7 +33,7 @@ async fn an_eager_task_has_begun_when_its_add_is_answered() {
     for place in Place::each() {
         let (builder, ..) = builder(&place);
         let tasks = builder.start().await.unwrap();
-        // The first claim reserves the slots until its answer: an add before that waits for the next claim.
+        // The first claim reserves the slots until its answer arrives: a task added before that waits for the next claim.
         eventually("an add is answered when its task runs", || async {
             let handle = tasks.add_task(block, ()).eager(true).await.unwrap();
             let task = record(&tasks, handle.id()).await;
@@ -52,7 +52,7 @@ async fn an_eager_task_takes_a_free_slot_before_what_waits_in_its_queue() {
         let waiting =
             tasks.add_all((0..3).map(|_| tasks.add_task(block_sync, ()).priority(9))).await.unwrap();
         gate.reached(1).await;
-        // A claim reserves the slots until its answer, so the first task may have to wait for it.
+        // A claim reserves the slots until its answer arrives, so the first task may have to wait for that.
         eventually("one was leased as it was stored", || async {
             let eager = tasks.add_task(note, (1,)).await.unwrap();
             let task = record(&tasks, eager.id()).await;

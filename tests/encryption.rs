@@ -226,7 +226,7 @@ async fn the_file_holds_no_word_of_a_task_that_is_sealed_whole() {
         ["I know correct-horse-battery"; 2]
     );
 
-    // An attempt's error is that attempt's.
+    // The sealed error of one attempt does not open as the error of another.
     let mut mixed = stored.clone();
     mixed.attempts[0].error.clone_from(&stored.attempts[1].error);
     assert_eq!(tasks.open(&mixed).unwrap_err(), OpenError::Refused { key: "01010101".to_owned() });
@@ -413,7 +413,7 @@ async fn changed_and_swapped_arguments_never_run() {
     change(&place, ids[0], stored[1].args.get());
     change(&place, ids[1], stored[0].args.get());
     change(&place, of_another_name, stored[0].args.get());
-    // A bit of each field of the envelope.
+    // Flips a bit in each field of the envelope.
     let mut flipped = Vec::new();
     let fields = ["$tf", "k", "n", "c"];
     for field in fields {
@@ -442,7 +442,7 @@ async fn changed_and_swapped_arguments_never_run() {
     adder.shutdown(Duration::ZERO).await.unwrap();
 }
 
-/// Sealed by another program, after the description of the format alone: HKDF, XChaCha20 and Poly1305 were written for it.
+/// Sealed by another program that follows only the description of the format, with its own HKDF, XChaCha20 and Poly1305.
 const SEALED: &str = concat!(
     r#"{"$tf":"enc1","k":"a1b2c3d4","n":"ZGVmZ2hpamtsbW5vcHFyc3R1dnd4eXp7","#,
     r#""c":"Hve-ex-m1IGXh8AL8myLWDJ85Nl8tG0krrLmSBOHffJYyLcMSsSIxQ"}"#

@@ -77,7 +77,7 @@ async fn the_api_shows_the_key_and_opens_a_task_for_whoever_may_with_an_entry_in
         assert!(text.contains(words), "{path}: {text}");
         assert!(!text.contains(SECRET) && !text.contains("enc1"), "{path}: {text}");
     }
-    // Failures that differ only in what is sealed are one group.
+    // Failures that differ only in their sealed values are one group.
     let again = tasks.add_task(fails, ("another".to_owned(),)).await.unwrap().id();
     ends(&tasks, again).await;
     let failures = app.get("admin", "/api/v1/failures").await.is(200);

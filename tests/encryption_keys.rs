@@ -54,7 +54,7 @@ async fn a_task_whose_key_is_lost_fails_once_and_runs_when_the_key_is_back() {
         assert_eq!(without.health().missing_keys, ["01010101"]);
         assert!(without.health().is_healthy(), "the store is well");
 
-        // Another key of the same id is no better.
+        // A different key with the same id does not help.
         without.shutdown(Duration::ZERO).await.unwrap();
         let wrong = start(&place, Key::from_parts([1; 4], [9; 32])).await;
         wrong.retry(id).await.unwrap();
@@ -286,7 +286,7 @@ async fn keys_are_rotated_under_load_and_kill_9_and_no_task_is_lost() {
         })
         .await;
     };
-    // The old key alone; the new one also opens; the new one seals; the new one alone runs what it sealed.
+    // First the old key alone. Then the new key also opens; then the new key seals, and the old one still opens.
     let mut old = Process::start(&place, "1");
     for keys in ["1,2", "2,1", "2,1"] {
         succeeded(60).await;

@@ -69,7 +69,7 @@ async fn well() -> Result<String, String> {
     Ok("well".to_owned())
 }
 
-/// The log of this program. Each test begins with it, so that no test logs before it is there.
+/// The log of this program. Each test calls this first, so that no test logs before the log exists.
 fn the_log() -> Log {
     static LOG: LazyLock<Log> = LazyLock::new(|| {
         let log = Log::default();

@@ -62,7 +62,7 @@ async fn a_success_is_added_started_succeeded() {
             let seen = kinds(&mut events, handle.id(), |kind| *kind == Succeeded).await;
             assert_eq!(seen, [Added, Started { attempt: 1 }, Succeeded]);
         }
-        // Claimed, not leased at the add.
+        // These tasks are claimed, not leased by their add.
         let handles = tasks.add_all((0..500).map(|_| tasks.add_task(ping, ()))).await.unwrap();
         let events: Vec<_> = soon(events.take(handles.len() * 3).collect::<Vec<_>>()).await;
         for handle in handles {

@@ -58,7 +58,7 @@ async fn a_worker_moves_from_a_demoted_server_to_the_promoted_one() {
     .await;
     tasks.counts().await.unwrap();
     proxy.lead_to(standby.port());
-    // The connection that reads is one to the demoted server; the first write drops it.
+    // The connection of the last read leads to the demoted server. The first write drops it.
     let since = Instant::now();
     adds_and_runs(&tasks).await;
     assert!(since.elapsed() < Duration::from_secs(10), "{:?}", since.elapsed());
@@ -67,7 +67,7 @@ async fn a_worker_moves_from_a_demoted_server_to_the_promoted_one() {
     soon(tasks.shutdown(Duration::from_secs(1))).await.unwrap();
 }
 
-/// Each call succeeds, also the first: the connections forget what they know about the tables.
+/// Each call succeeds, also the first: the connections drop the statements that they prepared before the change.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_table_may_be_altered_beside_a_running_worker() {
     let Some(url) = shared_url() else { return };
@@ -88,7 +88,7 @@ async fn a_table_may_be_altered_beside_a_running_worker() {
             store.schedules().await.unwrap();
         };
         for round in 0..2 {
-            // Every connection knows the statements.
+            // Makes every connection prepare the statements.
             look().await;
             let ty = if round == 0 { "varchar" } else { "text" };
             let alter = format!(
@@ -119,8 +119,8 @@ async fn a_read_whose_session_is_ended_is_repeated() {
     }
 }
 
-/// Another user of a pool has made its sessions forget their statements (26000), has prepared some under the same names (42P05), or
-/// both (08P01: they have other parameters).
+/// Another user of a pool has deallocated the prepared statements of its sessions (26000), has prepared others under the same
+/// names (42P05), or both (08P01: the others have other parameters).
 #[tokio::test(flavor = "multi_thread")]
 async fn a_call_whose_session_forgot_its_statements_or_has_others_is_made_again() {
     const SESSIONS: u32 = 3;
@@ -157,11 +157,11 @@ async fn what_a_pooler_mixes_up_names_the_remedy_and_the_remedy_works() {
     let Some(server) = PostgresServer::start() else { return };
     let Some(pooler) = Pooler::start(&server) else { return };
     let me = InstanceInfo::of_this_process(true);
-    // It refuses the settings of a connection.
+    // The pooler refuses a connection that has settings.
     let refused = PostgresStore::open(pooler.url()).unwrap().join(&me).await.unwrap_err();
     assert!(refused.to_string().contains("?listen=off"), "{refused}");
 
-    // Connections of a pool have no settings, but another session may remember their statements.
+    // The connections of this pool have no settings, but another session than theirs may have their statements.
     let pool = async || {
         let options: sqlx::postgres::PgConnectOptions = pooler.url().parse().unwrap();
         let options = options.extra_float_digits(None);

@@ -292,7 +292,7 @@ async fn a_frozen_filter_means_only_what_was_there_then() {
             .await
             .unwrap()
             .id();
-        // By the clock of the store, which is this machine's.
+        // The clock of the store is that of this machine.
         let at = SystemTime::now();
         gate.open();
         ends(&tasks, ends_later).await;
@@ -348,7 +348,7 @@ async fn verbs_and_searches_read_no_payload_that_they_do_not_need() {
     }
 }
 
-/// The same place. If it is a server, a proxy in front of it counts its answers.
+/// The same place. If it is a server, it is behind a proxy that counts the bytes of its answers.
 async fn proxied(place: Place) -> (Place, Option<Proxy>) {
     let Place::Server(url) = &place else { return (place, None) };
     let (_, behind) = url.split_once("127.0.0.1:").unwrap();

@@ -19,7 +19,7 @@ use syn::{Item, UseTree, Visibility};
 use taskflow::model::RateLimit;
 use taskflow::{Counts, QueueConfig, TaskContext, TaskFilter, TaskHandle, TaskManager, TaskRecord};
 
-/// The names of the root, modules first. What is written every day is here; the rest is in a module.
+/// The names of the root, modules first. Names for everyday code are here; the others are in a module.
 const ROOT: &[&str] = &[
     "mod admin",
     "mod crypt",
@@ -173,7 +173,7 @@ async fn handles_of_one_task_are_equal() {
     assert_eq!(all.len(), 2);
 }
 
-/// Compiles only while these are so.
+/// Compiles only while the records have these traits.
 #[test]
 fn records_can_be_kept_and_compared() {
     fn is<T: Serialize + DeserializeOwned + PartialEq + Clone + Send + Sync>() {}

@@ -50,7 +50,7 @@ fn lines(part: &str) -> usize {
     String::from_utf8_lossy(&log).lines().filter(|line| line.contains(part)).count()
 }
 
-/// Between `refuse` and `allow` the store at that URL refuses writes. Meanwhile somebody keeps adding.
+/// Between `refuse` and `allow` the store at that URL refuses writes. Meanwhile a manager keeps adding tasks.
 async fn is_degraded_while_writes_are_refused(url: &str, refuse: impl FnOnce(), allow: impl FnOnce()) {
     let _alone = ONE_AT_A_TIME.lock().await;
     LOG.lock().unwrap().clear();

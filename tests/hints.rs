@@ -1,4 +1,4 @@
-//! What processes tell each other about changes: only what the others need, and not more often than they can use it.
+//! The hints about changes that processes send each other: only those that the others need, and no more than they can use.
 
 #![expect(clippy::unwrap_used, reason = "a test that finds an error fails")]
 
@@ -67,7 +67,7 @@ async fn hear(hints: &mut HintStream) -> Hint {
 
 async fn others_hear_only_what_they_need(here: Process<impl Store>, there: Process<impl Store>) {
     let mut hints = there.store.listen();
-    // The first hint says that it listens from now on.
+    // The first hint says that the store listens now.
     assert_eq!(hear(&mut hints).await, Hint::Changed);
 
     for start in [Start::Lease, Start::LeaseIfIdle] {
@@ -115,7 +115,7 @@ async fn on_redis_others_hear_only_what_they_need() {
     others_hear_only_what_they_need(Process::on(open()).await, Process::on(open()).await).await;
 }
 
-/// Others that hear a message do not tell what they have changed before it, so its sender must look at that too.
+/// Processes that receive a message do not send one for their own earlier changes. So its sender must check for these too.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_process_whose_message_had_to_wait_hears_of_work_once_more() {
     let Some(url) = postgres::unmade_url() else { return };
@@ -123,7 +123,7 @@ async fn a_process_whose_message_had_to_wait_hears_of_work_once_more() {
     let mut hints = process.store.listen();
     assert_eq!(hear(&mut hints).await, Hint::Changed, "it listens");
     for _ in 0..100 {
-        // The first is told at once, and the second waits.
+        // The message of the first add is sent at once. That of the second has to wait.
         for _ in 0..2 {
             process.add(Start::Wait).await;
             assert_eq!(hear(&mut hints).await, Hint::Work);
@@ -180,7 +180,7 @@ async fn many_busy_processes_send_no_more_messages_than_one_could() {
     let mut processes = Vec::new();
     for _ in 0..PROCESSES {
         let process = Process::on(PostgresStore::open(server.url()).unwrap()).await;
-        // The first hint says that it listens from now on.
+        // The first hint says that the store listens now.
         assert_eq!(hear(&mut process.store.listen()).await, Hint::Changed);
         processes.push(process);
     }
@@ -198,14 +198,14 @@ async fn many_busy_processes_send_no_more_messages_than_one_could() {
     let processes = futures_util::future::try_join_all(adding.collect::<Vec<_>>()).await.unwrap();
     let took = began.elapsed();
     let mut messages = 0;
-    // Whoever still has something to send does so soon.
+    // A process that still has something to send does so soon.
     while let Ok(message) = tokio::time::timeout(Duration::from_millis(500), listener.recv()).await {
         message.unwrap();
         messages += 1;
     }
     drop(processes);
     assert!(messages > 0);
-    // One process sends a message each 5 ms at most.
+    // One process sends at most one message each 5 ms.
     let of_one = took.as_millis() / 5 + 1;
     assert!(messages <= of_one, "{messages} messages in {took:?}; one process sends {of_one}");
 }
@@ -247,7 +247,7 @@ async fn a_process_that_hears_of_no_other_still_stops_what_was_cancelled_within_
     tasks.shutdown(DEADLINE).await.unwrap();
 }
 
-/// A store whose streams of hints give that many at once and then end. It counts the streams and how often they are polled.
+/// A store in which each stream has `hints` hints at once and then ends. It counts the streams, and how often they are polled.
 #[derive(Debug)]
 struct Hinting {
     inner: MemoryStore,
@@ -298,7 +298,7 @@ async fn hints_that_end_leave_the_polls_and_are_not_read_again() {
             }
         };
         tokio::time::timeout(DEADLINE, reads_to_the_end).await.expect("it reads all hints");
-        // As another process does.
+        // Cancels the task as another process does. This process gets no hint of it.
         inner.cancel(vec![long.id()], String::new()).await.unwrap();
         tokio::time::timeout(DEADLINE, long.wait()).await.expect("a poll finds it").unwrap_err();
         tasks.shutdown(DEADLINE).await.unwrap();
@@ -309,7 +309,7 @@ async fn hints_that_end_leave_the_polls_and_are_not_read_again() {
     futures_util::future::join_all([0, 1, 2, 3, 4, 7].map(ended)).await;
 }
 
-/// What a store tells without a pause is read at its own pace.
+/// If a store has hints without a pause, a process reads at most three of them each 5 ms.
 #[tokio::test(flavor = "multi_thread")]
 async fn hints_without_a_pause_keep_no_process_busy() {
     let store = Hinting::with(u32::MAX);

@@ -31,7 +31,7 @@ async fn mark(State(ran): State<Gate>) {
     ran.note();
 }
 
-/// Runs until its test lets it go, also after a request to stop.
+/// Runs until its test ends it, also after a request to stop.
 #[taskflow::task]
 async fn stay(State(Inside(inside)): State<Inside>, context: TaskContext) {
     inside.note();
@@ -108,7 +108,7 @@ async fn cancelled_tasks_never_run_and_their_records_have_the_reason() {
             hold.add_task(mark, ()).run_in(Duration::from_millis(1)).await.unwrap().id(),
         ];
         assert_eq!(soon(hold.cancel("rolled back")).await.unwrap(), 2);
-        // It has been stored by then, and the first end counts.
+        // The cancel is stored now, and a later release changes nothing.
         for id in ids {
             let task = record(&tasks, id).await;
             assert_eq!((task.status, task.error.as_deref()), (TaskStatus::Cancelled, Some("rolled back")));

@@ -192,7 +192,7 @@ async fn ask_everything(tasks: &TaskManager, ids: &[TaskId]) -> Result<Vec<TaskR
     Ok(found)
 }
 
-/// The same until it succeeds: damage may make a call fail, but not for ever.
+/// Repeats [`ask_everything`] until it succeeds: damage may make a call fail, but not for ever.
 async fn all_is_answered(tasks: &TaskManager, ids: &[TaskId]) -> Vec<TaskRecord> {
     let mut last = String::new();
     let asking = async {
@@ -217,7 +217,7 @@ async fn junk_harms_nobody_else(seed: u64) {
     let witness = lab.add([task(2000)], Start::Wait).await[0];
     let mut bad = Vec::new();
     for number in 1000..1060 {
-        // Damage is found where a task is claimed; oddities also where it is lost or was held.
+        // A claim finds damage. For oddities, the task may also be running or held, so that it is recovered.
         let is_damage = number % 2 == 0;
         let odd = *chance.one_of(&[Start::Wait, Start::Lease, Start::Hold]);
         let start = if is_damage { Start::Wait } else { odd };
@@ -280,7 +280,7 @@ async fn junk_harms_nobody_else(seed: u64) {
     for (id, what) in &damaged {
         assert!(found.iter().any(|task| task.id == *id && task.status == TaskStatus::Failed), "{what}");
     }
-    // Everything else still works, too: also on the damaged tasks.
+    // Everything else still works, also on the damaged tasks.
     let more = soon(tasks.add_task(note, (1,)).into_future()).await.unwrap();
     soon(more.wait()).await.unwrap();
     for (id, what) in damaged.iter().take(5) {

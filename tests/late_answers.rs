@@ -124,7 +124,7 @@ async fn a_late_answer_takes_no_lease_from_the_newer_run_in_its_process() {
 
 #[tokio::test]
 async fn a_lease_that_has_little_time_left_when_it_comes_is_renewed_at_once() {
-    // The claim comes at any moment between two renewals.
+    // The answer to the claim comes at different moments between two renewals.
     for wait in ["0s", "400ms", "800ms", "1200ms", "1600ms"] {
         let bodies = Bodies::default();
         let t = two_workers(&bodies).await;

@@ -232,7 +232,7 @@ async fn work_of_a_killed_process_starts_again_within_three_seconds(server: Serv
     }
 }
 
-/// Its neighbour misses its sign of life for a moment.
+/// Its neighbour misses its signs of life for a moment.
 async fn a_connection_that_is_cut_and_made_again_loses_no_run(server: Server) {
     let lab = server.lab().with_lease(SECOND * 10);
     let worker = start_worker(&server, &lab).await;
@@ -331,13 +331,13 @@ async fn a_process_that_is_cut_off_stops_what_others_may_start_and_keeps_the_res
     let task = record(&tasks, slow).await;
     assert_eq!((task.status, task.attempts.len()), (TaskStatus::Running, 2), "{:?}", task.attempts);
     assert_eq!(task.attempts[1].pid, neighbour.pid());
-    // It shows again that it lives, and works.
+    // The worker shows again that it lives, and runs tasks.
     neighbour.kill();
     begins(&lab, slow, 3, SECOND * 12).await;
     assert_eq!(record(&tasks, slow).await.attempts[2].pid, worker.pid());
     worker.terminate();
     let said = worker.wait_for_end();
-    // It stopped that run by itself, before it heard that it had lost it.
+    // It stopped the lost run by itself, before the store answered that the lease was lost.
     assert!(said.contains("lost_leases: 0"), "{said}");
 }
 
@@ -353,7 +353,7 @@ async fn after_a_restart_of_the_server_only_leases_tell(mut server: Server) {
     server.kill();
     worker.kill();
     server.restart();
-    // The neighbour is back, and misses the other process for longer than would usually be enough.
+    // The neighbour is back. It misses the signs of the other process for longer than it usually waits.
     lab.until(SECOND * 20, || async { server.signs() != signs }).await;
     tokio::time::sleep(SECOND * 5).await;
     assert_eq!(
@@ -375,7 +375,7 @@ async fn after_a_failover_only_leases_tell(server: Server) {
     begins(&lab, slow, 1, SECOND * 10).await;
     let (server, replica) = tokio::task::spawn_blocking(move || server.with_replica()).await.unwrap();
     let mut neighbour = start_worker(&server, &lab).await;
-    // One that runs on the process that lives: the other one has a slot for each as well.
+    // Many tasks, so that some run on the process that lives: the other one has a slot for each of them, too.
     let more: Vec<TaskId> = {
         let mut ids = Vec::new();
         for _ in 0..20 {
@@ -439,7 +439,7 @@ async fn only_leases_tell(server: &Server, url: String) {
     worker.kill();
     let killed = Instant::now();
     begins(&lab, slow, 2, SECOND * 20).await;
-    // It had renewed its lease a third of it before, at most, give or take a tenth.
+    // Its last renewal was at most a third of the lease before its death, give or take a tenth.
     assert!(killed.elapsed() > SECOND * 4, "{:?}", killed.elapsed());
     assert_eq!(server.shown(), 0);
     neighbour.terminate();

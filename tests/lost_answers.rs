@@ -48,7 +48,7 @@ fn losing() -> Wrapper {
 async fn an_end_whose_answer_was_lost_is_told_counted_and_not_taken_for_stale() {
     let tasks = TaskManager::builder().store(losing()).start().await.unwrap();
     let mut events = tasks.subscribe();
-    // The end is in the store before its event is sent, and so callers may hear of it from there.
+    // The end is stored before its event is sent, so callers may learn of it from the store first.
     let mut next_end = async || loop {
         let TaskEvent { id, kind, .. } = soon(events.next()).await.unwrap();
         match kind {
@@ -128,7 +128,7 @@ async fn an_add_whose_answer_was_lost_begins_though_its_caller_has_given_up() {
         });
         let builder = TaskManager::builder().store(store).add_timeout(Duration::from_millis(50));
         let tasks = builder.lease(Duration::from_secs(5)).start().await.unwrap();
-        // It may not run twice, and is leased to this process as it is stored.
+        // It may not run twice. The add stores it and leases it to this process in one call.
         let AddError::Unknown { id, .. } = tasks.add_task(at_once, ()).await.unwrap_err() else {
             panic!("nobody knows whether it is stored")
         };
@@ -158,7 +158,7 @@ async fn an_add_that_may_be_stored_and_is_not_keeps_no_slot() {
         let error = tasks.add_task(at_once, ()).await.unwrap_err();
         assert!(matches!(error, AddError::Unknown { .. }), "{error}");
         breaks.store(false, Ordering::SeqCst);
-        // So short a timeout that a busy machine may need a second try.
+        // The timeout is so short that a busy machine may need a second try.
         let next =
             eventually("an add is answered", || async { tasks.add_task(at_once, ()).await.ok() }).await;
         soon(next.wait()).await.unwrap();
@@ -255,7 +255,7 @@ async fn what_was_claimed_in_a_lost_answer_is_given_back(url: &str, open: impl F
         let names = names.iter().map(|name| Arc::from(*name)).collect();
         Claim::new(me.id, lease, names, vec![("default".into(), 5)], 5)
     };
-    // So that the connection is there, and the server knows what is to come.
+    // Opens the connection, and makes the server prepare the statements or scripts of a claim.
     for _ in 0..3 {
         assert!(store.claim(claim(&["unknown"])).await.unwrap().tasks.is_empty());
     }

@@ -63,7 +63,7 @@ async fn empty_queues_cost_little(config: QueueConfig) {
         for _ in 0..ROUNDS {
             ratios.push(ratio(&one, &many).await);
         }
-        // The least: something else may run on the machine for a while.
+        // The smallest ratio, because other programs may slow the machine down for a while.
         let least = ratios.iter().copied().fold(f64::INFINITY, f64::min);
         assert!(least <= MOST, "{}: {ratios:.2?} times as long as with one queue", alone.url());
         for tasks in [one, many] {

@@ -306,7 +306,7 @@ async fn a_schedule_that_nobody_ticks_is_late() {
         })
         .await;
         ticked.shutdown(Duration::ZERO).await.unwrap();
-        // It declares the schedule, and does not tick it.
+        // This process declares the schedule, and does not tick it.
         let tasks = builder(&place).schedules(false).start().await.unwrap();
         let late = eventually("a tick that is due for more than a second", || async {
             let page = samples(&tasks.metrics().await);

@@ -354,7 +354,7 @@ async fn an_error_can_be_retried_aborted_or_snoozed() {
         });
         let task = asleep.await;
         assert_eq!((task.status, outcomes(&task)), (TaskStatus::Pending, vec![AttemptOutcome::Snoozed]));
-        // At most as often as the task allows.
+        // A task snoozes at most as often as it allows.
         let often = tasks.add_task(panics, ()).max_snoozes(0).await.unwrap();
         let task = ends(&tasks, often.id()).await;
         assert!(task.error.as_deref().unwrap().contains("max_snoozes"), "{task:?}");

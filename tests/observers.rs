@@ -284,7 +284,7 @@ async fn one_that_never_returns_does_not_hold_up_the_shutdown() {
     let began = Instant::now();
     soon(tasks.shutdown(Duration::ZERO)).await.unwrap();
     assert!(began.elapsed() < Duration::from_secs(6), "{:?}", began.elapsed());
-    // What was queued is not lost while the process lives.
+    // Queued events are not lost while the process lives.
     slow.go();
     eventually("it heard all", || async { (slow.heard().len() == 3).then_some(()) }).await;
 }
@@ -365,7 +365,7 @@ async fn a_log_has_one_line_of_json_for_each_event() {
     assert!(lines[6].get("error").is_none());
 }
 
-/// It takes no line.
+/// A writer that refuses every line.
 struct Broken;
 
 impl Write for Broken {

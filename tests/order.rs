@@ -113,7 +113,7 @@ async fn what_was_stored_while_nobody_ran_is_run_in_order() {
     }
 }
 
-/// The most that ever ran at once in `other`, which takes 2, and in all.
+/// The highest number of tasks that ran at once: in `other`, which runs at most 2, and in all queues.
 async fn highest(place: &Place, max_concurrent_tasks: usize) -> (usize, usize) {
     let (builder, scene) = scene(place);
     let builder = builder.queue("other", QueueConfig::new().concurrency(2));

@@ -89,7 +89,7 @@ async fn an_add_fails_in_time_when_the_store_stays_away_and_nothing_is_stored() 
     t.advance("10s").await;
     assert!(t.manager().health().is_healthy());
     assert_eq!(t.records().len(), 0);
-    // Every slot came back: as many as there are begin at once.
+    // Every slot is free again: 64 tasks begin at once.
     t.manager().add_all((0..65).map(|_| t.manager().add_task(block, ()))).await.unwrap();
     t.advance("1ms").await;
     assert_eq!(running(&t), 64);
@@ -130,7 +130,7 @@ async fn an_add_whose_answer_does_not_come_is_unknown_in_time_and_may_be_looked_
     t.advance("2ms").await;
     let Err(AddError::Unknown { id, .. }) = answer(first).await else { panic!("it was on its way") };
     t.advance("30ms").await;
-    // It was never sent.
+    // This add was never sent.
     assert!(matches!(answer(second).await, Err(AddError::Store(_))));
     assert!(t.manager().get(id).await.unwrap().is_none());
     t.advance("5s").await;

@@ -9,7 +9,7 @@ fn read(path: &str) -> String {
     fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(path)).unwrap()
 }
 
-/// Its lines without indentation, which differs inside a module.
+/// The lines of `code` without indentation, which differs inside a module.
 fn flat(code: &str) -> String {
     code.lines().map(|line| line.trim_start().to_owned() + "\n").collect()
 }

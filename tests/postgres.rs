@@ -317,7 +317,7 @@ async fn what_another_process_adds_is_heard_of_at_once() {
     let Some(url) = shared_url() else { return };
     let runs = manager(&url).start().await.unwrap();
     let adds = manager(&url).connect().await.unwrap();
-    // Polling for a second would take about ten.
+    // With a poll each second, this would take about ten seconds.
     let mut waits = Vec::new();
     for number in 0..20 {
         let since = Instant::now();

@@ -20,7 +20,7 @@ use taskflow::store::{
 };
 use taskflow::{PostgresStore, QueueConfig, TaskStatus};
 
-/// A renewal that commits while a finish looks for its run makes another version of the row.
+/// A renewal makes a new version of the row, and commits while a finish searches for that run.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_end_counts_that_comes_while_its_lease_is_renewed() {
     let Some(url) = shared_url() else { return };
@@ -57,7 +57,7 @@ async fn an_end_counts_that_comes_while_its_lease_is_renewed() {
     }
 }
 
-/// Waits until another connection waits for this one, or `over`.
+/// Waits until another connection waits for this one, or until `over` is true.
 async fn until_blocked_by(pid: i32, url: &str, over: impl Fn() -> bool) {
     let mut watcher = connect(url).await;
     let waits = "SELECT EXISTS (SELECT 1 FROM pg_stat_activity WHERE $1 = ANY (pg_blocking_pids(pid)))";

@@ -143,7 +143,7 @@ async fn a_claim_does_not_pass_over_all_that_others_have_locked_unless_it_stays_
     };
 
     lock(&mut somebody).await;
-    // It looks at 40 tasks, then at 80.
+    // The first claim looks at 40 tasks, the next one at 80.
     let nothing = claim(10).await;
     assert_eq!(nothing.tasks.len(), 0);
     assert!(nothing.next_due.is_some_and(|due| due <= Duration::from_millis(10)), "{:?}", nothing.next_due);
@@ -157,7 +157,7 @@ async fn a_claim_does_not_pass_over_all_that_others_have_locked_unless_it_stays_
     assert_eq!(turn.1.tasks.len(), 0, "it looks at 40 again");
     let all_left = claim(30).await;
     assert_eq!(all_left.tasks.len(), 20);
-    // Whoever has locked the rest may not take it.
+    // Another connection has locked the rest, but may not take it. So the claim asks again soon.
     assert!(all_left.next_due.is_some_and(|due| due <= Duration::from_millis(10)), "{:?}", all_left.next_due);
     sqlx::raw_sql("ROLLBACK").execute(&mut somebody).await.unwrap();
     let rest = claim(100).await;

@@ -1,5 +1,6 @@
-//! PostgreSQL beside a transaction that keeps an old snapshot: nothing is vacuumed while it is open, and claims do not slow
-//! down. For that, claims start to search where earlier ones found nothing any more. No task is missed because of it.
+//! PostgreSQL beside a transaction that keeps an old snapshot: while it is open, nothing is vacuumed. Claims do not slow down,
+//! because each one searches only from its *start*: below it, earlier claims found no more tasks. About once a second, a *look*
+//! searches below the starts, so no task is missed.
 
 #![expect(clippy::unwrap_used, reason = "a test that finds an error fails")]
 
@@ -22,10 +23,10 @@ use taskflow::store::{
 };
 use taskflow::{AttemptOutcome, InstanceInfo, NewTask, PostgresStore, TaskId, TaskStatus};
 
-/// Longer than what a claim has seen must be ago before claims start there.
+/// Longer than the 100 ms after which claims may start where an earlier one found no more tasks.
 const MARGIN: Duration = Duration::from_millis(150);
 
-/// How many tasks have been due before. The server needs milliseconds to step over that many.
+/// How many tasks have been due before. The server needs milliseconds to step over the index entries that they left.
 const WORN: usize = 60_000;
 
 /// A process and its claims.
@@ -83,7 +84,7 @@ impl Shop {
         self.claim(1).await.first().map(|run| run.id)
     }
 
-    /// The task that the next look finds.
+    /// Waits for the task that the next look finds.
     async fn found_by_a_look(&self) -> TaskId {
         soon(async {
             loop {
@@ -114,13 +115,13 @@ impl Shop {
         format!("taskflow_{}_{name}", split(&self.url).1)
     }
 
-    /// How many entries of an index were read, once it was searched so often.
+    /// How many entries of an index were read, once it has been searched at least `searches` times.
     async fn read_by(&self, index: &str, searches: usize) -> usize {
         let mut reader = connect(&self.url).await;
         let searches = i64::try_from(searches).unwrap();
         soon(async {
             loop {
-                // The server counts when a connection has nothing to do.
+                // The server adds up the counts of a connection while the connection is idle.
                 match self.reads(index, &mut reader).await {
                     (scans, read) if scans >= searches => break usize::try_from(read).unwrap(),
                     _ => tokio::time::sleep(Duration::from_millis(100)).await,
@@ -157,17 +158,17 @@ async fn claims_beside_an_old_snapshot_do_not_read_what_was_claimed_before() {
     for _ in 0..CLAIMS {
         let id = shop.add_waiting().await;
         assert_eq!(shop.claim_one().await, Some(id));
-        // An add looks whether the queue is idle.
+        // Such an add also searches for due tasks.
         let (_, answer) = shop.add(new_task(), Start::LeaseIfIdle).await;
         assert!(matches!(answer.kind, InsertedAs::Leased { .. }), "{answer:?}");
     }
-    // What came before the starts were known; without starts it is about 80 times as many.
+    // Only the searches before the starts were known read `WORN` entries each. Without starts, all 80 would.
     let read = shop.read_by("tasks_ready", 2 * CLAIMS).await;
     assert!(read < 10 * WORN, "{read} entries were read for {CLAIMS} claims and as many adds");
     run(&mut somebody, "COMMIT".to_owned()).await;
 }
 
-/// Each batch would read the entries of all tasks that were deleted before.
+/// Without a start, each batch would read the entries of all tasks that were deleted before.
 #[tokio::test(flavor = "multi_thread")]
 async fn old_tasks_are_deleted_beside_an_old_snapshot_without_reading_them_again() {
     const OLD: usize = 20_000;
@@ -193,7 +194,7 @@ async fn old_tasks_are_deleted_beside_an_old_snapshot_without_reading_them_again
     run(&mut somebody, "COMMIT".to_owned()).await;
 }
 
-/// A task below the start must not make claims search from the beginning. One of a name that nobody knows stays there.
+/// A task below the start must not make claims search from the beginning. A task with an unknown name stays there.
 #[tokio::test(flavor = "multi_thread")]
 async fn claims_find_tasks_below_a_start_by_their_ids() {
     const CLAIMS: usize = 40;
@@ -214,8 +215,8 @@ async fn claims_find_tasks_below_a_start_by_their_ids() {
     assert!(read < 10 * WORN, "{read} entries were read for {CLAIMS} claims");
 }
 
-/// Three tasks come back that the start has not passed yet. A claim that takes only the first of them leaves the others where the
-/// next ones find them.
+/// Three tasks that the start has not passed yet are given back. A claim that takes only the first of them does not move the
+/// start past the others.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_claim_that_finds_an_older_task_than_the_one_before_hides_none_behind_it() {
     let Some((shop, _snapshot)) = Shop::open_worn().await else { return };
@@ -235,7 +236,7 @@ async fn a_claim_that_finds_an_older_task_than_the_one_before_hides_none_behind_
     }
 }
 
-/// An add starts at once only if nothing is due. What this process gave back is due, though it is below the start.
+/// An add starts at once only if nothing is due. A task that this process gave back is due, though it is below the start.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_add_does_not_start_before_a_task_that_waits_again_below_the_start() {
     let Some((shop, _snapshot)) = Shop::open_worn().await else { return };
@@ -252,7 +253,7 @@ async fn an_add_does_not_start_before_a_task_that_waits_again_below_the_start() 
     assert_eq!(shop.claim_one().await, Some(id));
 }
 
-/// Whatever makes a task wait again in this process: its next claim finds the task, although it is below the start.
+/// If anything in this process makes a task wait again, the next claim finds the task, although it is below the start.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_task_that_waits_again_is_claimed_at_once() {
     let Some((shop, _snapshot)) = Shop::open_worn().await else { return };
@@ -313,7 +314,7 @@ async fn a_task_that_waits_again_is_claimed_at_once() {
     assert_eq!(shop.claim_one().await, None);
 }
 
-/// What others make due below the start is found by the regular look. A claim before it shows that there is a start.
+/// The regular look finds the tasks that others make due below the start. A claim before the look finds none, as it has a start.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_others_make_due_below_the_start_is_found_by_the_next_look() {
     let Some((shop, _snapshot)) = Shop::open_worn().await else { return };
@@ -340,7 +341,7 @@ async fn what_others_make_due_below_the_start_is_found_by_the_next_look() {
     assert_eq!(shop.found_by_a_look().await, given_back.id);
 }
 
-/// A worker that has nothing to do would not ask for it before its next poll.
+/// Without the hint, an idle worker would claim the task only at its next poll.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_look_that_finds_a_task_wakes_the_worker() {
     let Some((shop, _snapshot)) = Shop::open_worn().await else { return };
@@ -350,7 +351,7 @@ async fn a_look_that_finds_a_task_wakes_the_worker() {
     let (table, mut somebody) = (shop.table("tasks"), connect(&shop.url).await);
     let mut hints = shop.store.listen();
     soon(hints.next()).await.expect("the store listens now");
-    // Nobody tells of this.
+    // No process sends a hint about this.
     run(&mut somebody, format!("UPDATE {table} SET state = 0 WHERE id = '{run_before}'")).await;
     soon(async {
         loop {
@@ -364,7 +365,8 @@ async fn a_look_that_finds_a_task_wakes_the_worker() {
     assert_eq!(shop.claim_one().await, Some(run_before));
 }
 
-/// Claims look for tasks that have come due only from where none had. This one was committed after that.
+/// To find tasks that have come due, a claim searches only the times after those in which earlier claims found none. This task
+/// has an earlier time, and is committed later.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_task_with_a_delay_whose_transaction_takes_long_is_found_by_the_next_look() {
     let Some((shop, _snapshot)) = Shop::open_worn().await else { return };
@@ -376,7 +378,7 @@ async fn a_task_with_a_delay_whose_transaction_takes_long_is_found_by_the_next_l
     let mut slow = somebody.begin().await.unwrap();
     let late = sqlx::query(AssertSqlSafe(add)).fetch_one(&mut *slow).await.unwrap();
     let late = TaskId::from(late.get::<sqlx::types::Uuid, _>(0));
-    // Longer than a transaction may take for claims to see it at once.
+    // Claims see a task at once only if its transaction commits at most a second after the task is due.
     tokio::time::sleep(Duration::from_millis(1_200)).await;
     assert_eq!(shop.claim_one().await, None);
     slow.commit().await.unwrap();
@@ -384,7 +386,7 @@ async fn a_task_with_a_delay_whose_transaction_takes_long_is_found_by_the_next_l
     assert_eq!(shop.found_by_a_look().await, late);
 }
 
-/// A row that somebody wrote with the last number of all is no reason to start there.
+/// Somebody writes the highest possible number into a row. Claims do not keep starting behind it.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_start_that_a_damaged_row_gave_is_given_up() {
     let Some((shop, _snapshot)) = Shop::open_worn().await else { return };
@@ -403,7 +405,7 @@ async fn a_start_that_a_damaged_row_gave_is_given_up() {
     assert_eq!(shop.claim_one().await, Some(second), "and no longer");
 }
 
-/// A row of the counts that were updated by each transaction would have as many versions to walk through.
+/// If each transaction updated the same row of counts, readers would walk through one version of it for each transaction.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_counts_use_another_row_every_half_second_and_stay_right() {
     let Some(shop) = Shop::open().await else { return };

@@ -13,7 +13,7 @@ use taskflow::{
 };
 
 const SLOTS: usize = 4;
-/// The same, as what is claimed is counted.
+/// The same number, in the type of the counts.
 const CLAIMS: u64 = SLOTS as u64;
 const QUICK: usize = 2_000;
 
@@ -67,7 +67,7 @@ fn builder(place: &Place, seen: &Seen) -> TaskManagerBuilder {
     place.builder().state(seen.clone()).max_concurrent_tasks(SLOTS)
 }
 
-/// Adds this many tasks that end at once, while nobody runs them.
+/// Adds tasks that end at once (in whole batches of 500) and long ones, while no process runs them.
 async fn waiting(place: &Place, quick_ones: usize, long_ones: usize) -> Vec<TaskId> {
     let tasks = place.builder().connect().await.unwrap();
     let mut ids = Vec::new();
@@ -113,7 +113,7 @@ async fn short_tasks_are_prefetched_and_no_more_run_than_may() {
     }
 }
 
-/// Runs short tasks; no more are claimed than may run.
+/// Runs short tasks, and checks that no more are claimed than may run.
 async fn claims_no_more_than_it_runs(so: impl Fn(TaskManagerBuilder) -> TaskManagerBuilder) {
     for place in Place::each() {
         let seen = Seen::default();
@@ -149,7 +149,7 @@ async fn a_process_with_a_limited_queue_prefetches_from_the_others() {
     }
 }
 
-/// Tasks that may not run twice: at most as many as there are slots are claimed and have not begun.
+/// Runs tasks that may not run twice. At any time, no more of them are claimed and have not begun than there are slots.
 async fn begin_as_soon_as_they_are_claimed(
     so: impl Fn(TaskManagerBuilder) -> TaskManagerBuilder,
     add: impl AsyncFn(&TaskManager),
@@ -163,7 +163,7 @@ async fn begin_as_soon_as_they_are_claimed(
         let not_begun = Notes::default();
         eventually("all have ended", || async {
             let claimed = adder.list(running.clone()).await.unwrap().items;
-            // Read later, so that what began meanwhile is in it.
+            // Read after the list, so that the tasks that began meanwhile are included.
             let began: HashSet<_> = seen.ran.read().into_iter().collect();
             let once = claimed.iter().filter(|task| task.name.starts_with("once"));
             not_begun.write(once.filter(|task| !began.contains(&task.id)).count());

@@ -160,7 +160,7 @@ async fn nothing_starts_beyond_a_limit_that_has_shrunk() {
     at_most_are_claimed(&tasks, 1).await;
     let (since, before) = (Instant::now(), seen.naps.read().len());
     eventually("five more began", || async { (seen.naps.read().len() >= before + 5).then_some(()) }).await;
-    // One after the other, each of 30 ms at least.
+    // They run one after the other, each for at least 30 ms.
     let (began, most) = (seen.naps.read().len() - before, since.elapsed().as_millis() / 30 + 1);
     tasks.shutdown(Duration::ZERO).await.unwrap();
     assert!(began as u128 <= most, "{began} began in the time of {most}");

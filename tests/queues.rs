@@ -274,7 +274,7 @@ async fn a_full_queue_is_exact_for_64_who_add_at_once_and_keeps_what_it_refused_
                 tokio::spawn(async move { tasks.add_task(work, (0,)).idempotency_key("").await })
             })
             .collect();
-        // Adds of one key: one is new, and the others are told about it.
+        // Adds of one key: one adds the task, and the others are duplicates of it.
         for add in adds {
             add.await.unwrap().unwrap();
         }
@@ -350,7 +350,7 @@ async fn what_has_not_begun_in_time_ends_as_expired() {
         assert!(failure.message().contains("expired"), "{}", failure.message());
         assert!(record(&tasks, late.id()).await.attempts.is_empty());
         tasks.resume_queue("mail").await.unwrap();
-        // What has begun goes on beyond it.
+        // A task that has begun goes on after its expiry.
         let soon = std::time::SystemTime::now() + Duration::from_millis(300);
         let begun = tasks.add_task(stay, ()).expires_at(soon).await.unwrap();
         world.gate.reached(1).await;

@@ -30,7 +30,7 @@ async fn say(text: String) -> Result<String, std::io::Error> {
     Ok(text)
 }
 
-/// A manager on that server, and what its runs noted.
+/// A builder of a manager on that server. Its runs write to `notes`.
 fn builder(url: &str, notes: &Notes<u64>) -> TaskManagerBuilder {
     TaskManager::builder().store(url).state(notes.clone())
 }
@@ -198,7 +198,7 @@ async fn another_process_hears_of_a_change_and_a_namespace_apart_does_not() {
     let (here, there) = (RedisStore::open(&url).unwrap(), RedisStore::open(&url).unwrap());
     let apart = RedisStore::open(&apart).unwrap();
     let (mut hints, mut none) = (there.listen(), apart.listen());
-    // The first hint says that it listens from now on.
+    // The first hint says that the store listens now.
     assert_eq!(soon(hints.next()).await, Some(Hint::Changed));
     assert_eq!(soon(none.next()).await, Some(Hint::Changed));
     here.set_paused("mail".to_owned(), true).await.unwrap();

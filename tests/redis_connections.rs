@@ -66,7 +66,7 @@ async fn a_worker_follows_the_primary_when_the_roles_are_swapped() {
     let notes = Notes::<u64>::default();
     let tasks = TaskManager::builder().store(url(&proxy)).state(notes.clone()).start().await.unwrap();
     soon(soon(tasks.add_task(note, (1,)).into_future()).await.unwrap().wait()).await.unwrap();
-    // Twice: there, and back again. The connections to the old primary stay open.
+    // Twice: to the other server, and back. The connections to the old primary stay open.
     for (number, old, new) in [(2, &first, &second), (3, &second, &first)] {
         follow(new, None);
         proxy.lead_to(new.port());
@@ -93,7 +93,7 @@ async fn hints_come_from_the_new_primary_after_a_failover() {
     let proxy = Proxy::to(first.port()).await;
     let store = RedisStore::open(url(&proxy)).unwrap();
     let mut hints = store.listen();
-    // The first says that it listens.
+    // The first hint says that the store listens.
     assert_eq!(soon(hints.next()).await, Some(Hint::Changed));
     let listeners = |server: &RedisServer| match server.command(&[
         b"PUBSUB",
@@ -129,7 +129,7 @@ async fn a_server_that_no_longer_knows_the_user_or_is_loading_is_asked_again_ove
     let proxy = Proxy::to(second.port()).await;
     let store = RedisStore::open(format!("redis://:s3cret@127.0.0.1:{}/0", proxy.port())).unwrap();
     store.counts().await.unwrap();
-    // Like a proxy that keeps the connections to clients and makes new ones to the server, which are not logged in.
+    // The proxy closes every connection. The store connects and logs in again.
     let before = proxy.accepted();
     let reset = second.command_as("s3cret", &[b"CLIENT", b"NO-EVICT", b"off"]);
     assert!(reset.is_some());
@@ -193,7 +193,7 @@ async fn a_replica_without_its_primary_that_serves_no_stale_data_is_left_for_the
     let spoil = || {
         follow(&replica, Some(&primary));
         replica.command(&[b"CONFIG", b"SET", b"replica-serve-stale-data", b"no"]).unwrap();
-        // There is nobody at that port.
+        // No server listens on this port.
         let nobody = servers::free_port().to_string();
         replica.command(&[b"REPLICAOF", b"127.0.0.1", nobody.as_bytes()]).unwrap();
         proxy.lead_to(replica.port());
@@ -242,7 +242,7 @@ async fn front(server: u16, refusal: &watch::Sender<String>) -> u16 {
     port
 }
 
-/// The server has done nothing then, so the call is made again, over a new connection.
+/// A server that refuses has done nothing, so the call is made again, over a new connection.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_call_that_a_server_refuses_because_it_does_not_serve_is_made_again_at_once() {
     let Some(server) = RedisServer::start() else { return };
@@ -352,7 +352,7 @@ async fn a_claim_whose_call_is_dropped_is_not_lost() {
         let queues = vec![(Arc::from("default"), 10)];
         Claim::new(instance, Duration::from_secs(600), Arc::from([Arc::from("plain")]), queues, 10)
     };
-    // The server has received it, and nobody reads the answer.
+    // The server receives this claim, but the caller gives up before the answer.
     server.freeze(true);
     let sent = tokio::time::timeout(Duration::from_millis(50), store.claim(claim())).await;
     assert!(sent.is_err(), "a frozen server answers nothing");

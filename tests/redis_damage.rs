@@ -59,7 +59,7 @@ async fn added(tasks: &TaskManager, number: u64) -> TaskId {
     soon(tasks.add_task(note, (number,)).into_future()).await.unwrap().id()
 }
 
-/// Each damage of one waiting task: how it is done, and what the reason must contain.
+/// Damages one waiting task.
 type Damage = fn(&RedisServer, TaskId);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -149,7 +149,7 @@ async fn a_damaged_task_fails_with_the_reason_and_everything_else_goes_on() {
         let mut noted = notes.read();
         noted.sort_unstable();
         assert_eq!(noted, (0..20).collect::<Vec<_>>(), "{what}: each good one ran once");
-        // They are counted anew at the end of a repair.
+        // A repair counts the tasks anew at its end.
         eventually(&format!("{what}: the numbers are right"), || async {
             let counts = tasks.counts().await.unwrap();
             let numbers = (counts.success, counts.failed, counts.pending, counts.running);
@@ -173,7 +173,7 @@ fn ready_list_at(task: &[u8]) -> usize {
     task.windows(ready_list.len()).position(|bytes| bytes == ready_list).expect("it is in this ready_list")
 }
 
-/// Where its body begins: behind the ready list and the length of a crowd that it is not in.
+/// Where the body of such a task begins: behind the ready list and the length of its concurrency group, which is empty.
 fn body_at(task: &[u8]) -> usize {
     ready_list_at(task) + 13 + 2
 }
@@ -218,7 +218,7 @@ async fn tasks_that_wait_for_a_damaged_task_of_their_key_run_once_it_has_failed(
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_task_that_is_in_its_lane_twice_runs_once() {
     let Some(server) = RedisServer::start() else { return };
-    // For the second task, claims count the runs of its key.
+    // In the second queue, claims count the runs of each key.
     for queue in ["default", "limited"] {
         let notes = Notes::default();
         let tasks = builder(&server.url(), &notes).start().await.unwrap();
@@ -243,7 +243,7 @@ async fn a_task_that_is_in_its_lane_twice_runs_once() {
     }
 }
 
-/// Writes junk of that generator into a random place of the namespace. Returns the task's id if the place belongs to a task.
+/// Writes random junk into a random place of the namespace. Returns the task's id if the place belongs to a task.
 fn write_junk(server: &RedisServer, rng: &mut fastrand::Rng, ids: &[TaskId]) -> Option<TaskId> {
     let Reply::List(keys) = server.command(&[b"KEYS", b"*"]).unwrap() else { panic!("KEYS") };
     let keys: Vec<Vec<u8>> = keys

@@ -34,7 +34,7 @@ fn claim(me: &InstanceInfo) -> Claim {
     Claim::new(me.id, LEASE, Arc::from([Arc::from("alpha")]), vec![("default".into(), 10)], 10)
 }
 
-/// The same where this many tasks of each key may run.
+/// A claim like [`claim`], from a queue in which `of_key` tasks of each key may run.
 fn limited(me: &InstanceInfo, of_key: usize) -> Claim {
     let limits = SharedLimits::of(&QueueConfig::new().key_concurrency(of_key));
     claim(me).with_limits("default", limits)
@@ -46,7 +46,7 @@ fn keyed(key: &str) -> NewTask {
     task
 }
 
-/// Inserts it alone, through a fresh handle.
+/// Inserts one task, through a fresh handle.
 async fn insert(url: &str, me: &InstanceInfo, task: NewTask, start: Start) -> Inserted {
     let groups = vec![InsertGroup::new(vec![InsertTask::new(task, start)])];
     let batch = Arc::new(InsertBatch::new(me.id, LEASE, groups));

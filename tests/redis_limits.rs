@@ -1,4 +1,4 @@
-//! Shared limits on Redis, where their rules are written again in Lua: compared with those in Rust on random histories.
+//! Shared limits on Redis: their rules, which are written again in Lua, are compared with those in Rust on random histories.
 
 #![allow(clippy::unwrap_used, reason = "a test that finds an error fails")]
 
@@ -55,7 +55,7 @@ return 'same'
 #[test]
 fn the_window_of_a_rate_limit_is_the_one_in_rust() {
     let Some(server) = RedisServer::start() else { return };
-    // Now and then somebody sets the clock.
+    // Now and then, somebody sets the clock forward or back.
     let wait = prop_oneof![20 => -20_000_i64..500_000, 1 => -7_200_000_000_i64..7_200_000_000];
     let steps = prop::collection::vec((wait, 0_usize..9), 1..150);
     let histories = (0_usize..20, 10_000_u64..5_000_000, 0_i64..1 << 51, steps);
@@ -123,7 +123,7 @@ fn starts_under_a_clock_that_was_far_ahead_are_none_of_the_last_while() {
     assert_eq!(played(&server, limit, &history), "$4\r\nsame\r\n");
 }
 
-/// One process that does the same to each of two stores.
+/// One process that makes the same calls to two stores.
 struct Pair {
     stores: [Arc<dyn Store>; 2],
     me: InstanceInfo,
@@ -290,7 +290,7 @@ impl Pair {
         Ok(())
     }
 
-    /// Runs everything that is left, one task of each key at a time: nothing is stuck.
+    /// Runs all remaining tasks, one of each key at a time, and checks that none is stuck.
     async fn drain(&mut self) -> Result<(), TestCaseError> {
         for at in 0..self.tasks.len() {
             self.perform(Op::Release { which: at }).await?;
@@ -358,7 +358,7 @@ async fn a_crowd_beyond_what_a_claim_passes_over_is_let_go_when_the_limit_change
     add(&store, &me, (0..5_000).map(|_| keyed("noisy")).collect()).await;
     add(&store, &me, vec![keyed("quiet")]).await;
     let one = QueueConfig::new().key_concurrency(1);
-    // A claim that stops early says that it wants to be called again at once.
+    // The answer of a claim that stops early asks for another claim at once.
     let mut taken = 0;
     for claims in 1.. {
         let answer = store.claim(claim_of(&me, 10, &one)).await.unwrap();
@@ -427,7 +427,7 @@ async fn what_has_expired_in_a_crowd_keeps_none_of_it_waiting() {
     eventually("the expiry", || async { (SystemTime::now() > expires).then_some(()) }).await;
     let kind = FinishKind::Success { result: "1".into() };
     store.finish(Arc::new(vec![Finish::new(running.run, kind)])).await.unwrap();
-    // The claim finds one after the other, and leaves each to the recovery.
+    // The claim finds the expired tasks one after the other, and leaves each to the recovery.
     let taken = store.claim(claim_of(&me, 9, &one)).await.unwrap().tasks;
     assert_eq!(taken.iter().map(|task| task.run.id).collect::<Vec<_>>(), [last]);
     let page = store.list(TaskFilter::new().status(TaskStatus::Pending)).await.unwrap();

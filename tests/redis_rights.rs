@@ -62,7 +62,7 @@ async fn a_missing_right_is_found_at_the_start_with_the_remedy_and_stores_nothin
     ];
     for (name, rules, remedy) in family {
         let url = user(&server, name, rules);
-        // A process that only adds may go on as a viewer.
+        // By `start`, because a process that only connects may go on as a viewer.
         let error = soon(TaskManager::builder().store(&*url).start()).await.map(drop).expect_err(name);
         let Error::Store(store_error) = &error else { panic!("{name}: {error:?}") };
         assert_eq!(store_error.kind(), StoreErrorKind::Denied, "{name}: {error}");
@@ -125,7 +125,7 @@ async fn a_server_that_evicts_keys_is_refused_with_the_remedy() {
         let error =
             TaskManager::builder().store(server.url()).start().await.map(drop).unwrap_err().to_string();
         assert!(error.contains(policy) && error.contains("maxmemory-policy noeviction"), "{error}");
-        // A warning says if this user cannot change the setting, also in a process that only adds.
+        // If this user cannot change the setting, a warning says so, also in a process that only adds.
         servers::made(server.url());
         let url = user(&server, "app", &["~*", "&*", "+@all", "-config"]);
         for builder in [TaskManager::builder().store(&*url), TaskManager::builder().store(server.url())] {

@@ -61,7 +61,7 @@ fn a_server_with_a_certificate_of_a_trusted_authority_keeps_tasks_and_runs_them(
         said.contains("value 42") && said.contains(&format!("status {:?}", TaskStatus::Success)),
         "{said}"
     );
-    // They are on this server, in the clear from here.
+    // The server has the tasks: its port without TLS shows that.
     assert!(server.ask(&["DBSIZE"]).unwrap().trim() != ":0");
 }
 

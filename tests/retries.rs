@@ -99,7 +99,7 @@ fn panic_sync() -> Result<(), String> {
     panic!("sync boom");
 }
 
-/// Panics with itself as it is dropped.
+/// Its drop panics, with another value of this type.
 struct Endless;
 
 impl Drop for Endless {
@@ -205,7 +205,7 @@ async fn between_attempts_it_waits_without_a_slot() {
         });
         let task = waiting.await;
         assert_eq!((task.status, task.attempt, task.error.as_deref()), (TaskStatus::Pending, 1, Some("no")));
-        // The one slot there is.
+        // Another task runs in the only slot.
         soon(tasks.add_task(ping, ()).await.unwrap().wait()).await.unwrap();
         assert_eq!(record(&tasks, failing.id()).await.status, TaskStatus::Pending);
     }

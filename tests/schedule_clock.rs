@@ -11,7 +11,7 @@ use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 use taskflow::{Cron, Every};
 
-/// Half an hour, a whole one and two of them; at two, at one and at midnight; in the north and in the south.
+/// Zones with clock changes of half an hour, one hour and two hours; at two, at one and at midnight; in the north and the south.
 const ZONES: [&str; 6] = [
     "Europe/Berlin",
     "America/New_York",
@@ -89,7 +89,7 @@ impl Expression {
         let text = if text == "@daily" { "0 0 * * *" } else { text };
         let fields: Vec<&str> = text.split(' ').collect();
         let [minute, hour, day, month, weekday] = fields[..] else { panic!("five fields: {text}") };
-        // Of these expressions none restricts both the day and the weekday.
+        // None of these expressions restricts both the day and the weekday.
         assert!(day == "*" || weekday == "*");
         Self {
             fields: [
@@ -109,8 +109,8 @@ impl Expression {
         self.fields.iter().zip(shown).all(|(values, shown)| values.contains(&shown))
     }
 
-    /// The minutes at which it ticks, of minutes that follow each other and what the clock shows in them: the clock's minutes
-    /// are walked through one by one, also skipped ones, and a time of day counts once.
+    /// Those of `minutes` at which it ticks: consecutive minutes, each with the time that the clock shows. An interval ticks in
+    /// each minute that fits. For others, the times of the clock are walked through, also skipped ones, and each counts once.
     fn ticks(&self, minutes: &[(Timestamp, DateTime)]) -> Vec<Timestamp> {
         let minute = SignedDuration::from_mins(1);
         let mut ticks = Vec::new();
@@ -131,7 +131,7 @@ impl Expression {
     }
 }
 
-/// The instants of this year at which a zone's clock changes, found by looking at it every half hour.
+/// The instants of 2026 at which a zone's clock changes, found by reading the clock every half hour.
 fn changes(zone: &TimeZone) -> Vec<Timestamp> {
     let start: Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
     let looks = (0..365 * 48).map(|n| start + SignedDuration::from_mins(30 * n));
@@ -208,7 +208,7 @@ fn a_day_that_a_zone_left_out_ticks_when_the_clock_has_moved_on() {
 #[test]
 fn a_search_for_a_tick_that_never_comes_ends() {
     let began = Instant::now();
-    // Half past two of that Sunday is skipped each year, and an interval does not tick at a time that does not come.
+    // The clock skips the hour from two of that Sunday each year, and an interval does not tick at times that are skipped.
     let never = Cron::parse("*/5 2 * 3 SUN#L").unwrap().timezone("Europe/Berlin").unwrap();
     assert_eq!(never.upcoming(SystemTime::now()).next(), None);
     let mut rare = Cron::parse("0 0 29 2 +MON").unwrap().upcoming(SystemTime::now());

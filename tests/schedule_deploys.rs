@@ -1,5 +1,5 @@
-//! A deploy changes a schedule: the new definition counts from when it is first seen, and the definition of the process that
-//! started last ticks.
+//! A deploy changes a schedule: the new definition counts from the instant at which a process first declares it, and the
+//! definition of the process that started last ticks.
 
 #![allow(clippy::unwrap_used, reason = "a test that finds an error fails")]
 
@@ -57,7 +57,7 @@ async fn a_changed_definition_has_no_ticks_before_it_is_first_seen() {
         assert!(declared.timing.contains("0 0 29 2 *"), "{declared:?}");
         let known = state().await;
         assert!(known.last_tick > Some(SystemTime::now() - Duration::from_secs(60)), "{place:?}: {known:?}");
-        // A second process with the same definition has looked at it once it has declared it too.
+        // Once a second process with the same definition has declared it too, it has checked the schedule.
         let second = place.builder().only(["leap"]).start().await.unwrap();
         eventually("the second has seen it", || async {
             (state().await.declared?.since > declared.since).then_some(())

@@ -93,7 +93,7 @@ async fn after_an_absence(name: &str, expected: usize) {
         let mut ticks: Vec<_> =
             records(&tasks).await.iter().map(|task| task.scheduled_for.unwrap()).collect();
         if hour() != newest {
-            // Another tick came meanwhile, which was not missed.
+            // Another tick came meanwhile. It was not missed.
             continue;
         }
         ticks.sort();
@@ -169,7 +169,7 @@ async fn a_process_can_leave_the_ticks_to_others() {
     .await;
     ticking.shutdown(Duration::ZERO).await.unwrap();
     let last = store.schedules().await.unwrap();
-    // Something else that takes three ticks of time.
+    // Another task, which ends after three ticks.
     quiet.add(beat()).run_in(Duration::from_millis(600)).await.unwrap().wait().await.unwrap();
     assert_eq!(store.schedules().await.unwrap(), last);
 }
@@ -199,7 +199,7 @@ async fn of_processes_that_start_together_one_runs_it_on_startup() {
         })
         .await;
         assert_eq!(records(&managers[0]).await.len(), 1);
-        // While one of them is there a later one does not run it; after the last has gone the next one does.
+        // While one of these processes lives, a later one does not run it on startup. After the last has ended, the next does.
         let later = start(&store, "hourly").await;
         managers.remove(0).shutdown(Duration::from_secs(1)).await.unwrap();
         managers.push(later);
@@ -249,7 +249,7 @@ async fn a_schedule_can_be_added_replaced_and_removed_while_all_run() {
     assert_eq!(info.last_outcome, Some(TickOutcome::Added));
     assert!(info.next_run.is_some() && info.last_task.is_some());
 
-    // Replaced by one that is far away, it falls silent everywhere.
+    // Replaced by a yearly schedule, it no longer ticks in any process.
     let yearly = Cron::parse("0 0 1 1 *").unwrap().timezone("Europe/Berlin").unwrap();
     assert!(
         adds.schedule(clean("uploads".to_owned()), yearly).named("cleaning").await.unwrap(),
@@ -261,7 +261,7 @@ async fn a_schedule_can_be_added_replaced_and_removed_while_all_run() {
         (Some("0 0 1 1 *"), Some("Europe/Berlin"))
     );
     assert_eq!((info.last_run, info.last_outcome), (None, None));
-    // A second schedule shows that both processes have heard, and lasts over a restart.
+    // A second schedule is added while no process runs tasks, and ticks in the next process.
     for manager in managers {
         manager.shutdown(Duration::from_secs(1)).await.unwrap();
     }
@@ -273,7 +273,7 @@ async fn a_schedule_can_be_added_replaced_and_removed_while_all_run() {
     assert!(adds.remove_schedule("clean").await.unwrap());
     assert!(!adds.remove_schedule("clean").await.unwrap());
     assert!(shown(&adds, "clean").await.is_none());
-    // From now on no process ticks it, also those that have not heard of the removal.
+    // From now on no process ticks it, not even one that does not know of the removal yet.
     let silent = records(&adds).await.len();
     again
         .add(clean("uploads".to_owned()))
@@ -373,7 +373,7 @@ async fn a_schedule_that_no_program_has_any_more_is_left_out_after_a_while() {
         fire("lately", ago(6)).await;
         fire("paused", ago(8)).await;
         store.set_schedule("paused".to_owned(), ScheduleChange::Paused(true)).await.unwrap();
-        // Declared here, and in a program that is there.
+        // Declared in this program, and in another one that runs.
         fire("yearly", ago(8)).await;
         fire("elsewhere", ago(8)).await;
         let mut other = InstanceInfo::of_this_process(true);

@@ -101,7 +101,7 @@ async fn what_ends_before_the_deadline_is_waited_for() {
             let tasks = tasks.clone();
             async move { tasks.shutdown(Duration::from_secs(60)).await }
         });
-        // It claims nothing more, but accepts adds until it is over.
+        // The shutdown claims nothing more, but accepts adds until it has ended.
         let late = support::eventually("it stops claiming", || async {
             let handle = tasks.add_task(ping, ()).await.unwrap();
             tokio::time::sleep(Duration::from_millis(10)).await;
@@ -172,7 +172,7 @@ async fn a_stubborn_synchronous_task_is_abandoned_and_keeps_nobody_waiting() {
         tokio::time::sleep(Duration::from_millis(400)).await;
         assert_eq!(elsewhere.inside.count(), 0);
         assert_eq!(record(&next, handle.id()).await.status, TaskStatus::Running);
-        // It ends after all, and its result counts.
+        // The task ends after all, and its result counts.
         doors.inside.open();
         support::reaches(&next, handle.id(), TaskStatus::Success).await;
     }
@@ -236,7 +236,7 @@ fn a_shutdown_that_ends_with_its_runtime_is_an_error_and_keeps_nobody_waiting() 
     });
 }
 
-/// Cleans up for that long when it is asked to stop, and succeeds.
+/// Cleans up for `millis` when it is asked to stop, and succeeds.
 #[taskflow::task(requeue_on_interrupt)]
 async fn clean_up(millis: u64, State(doors): State<Doors>, context: TaskContext) {
     doors.inside.note();
@@ -422,7 +422,7 @@ fn a_runtime_that_ends_without_a_shutdown_leaves_nothing_running() {
             doors.inside.reached(3).await;
             (tasks, doors, ids)
         });
-        // As at the end of a `#[tokio::test]`: nobody is asked, and the process goes on.
+        // As at the end of a `#[tokio::test]`: no task is asked to stop, and the process goes on.
         drop(runtime);
         tokio::runtime::Runtime::new().unwrap().block_on(async {
             let (others, at_others) = start(&place).await;

@@ -24,7 +24,7 @@ use taskflow::{
 use crash::oracle::Oracle;
 use crash::process::{Lab, Process};
 
-/// How many tasks may wait. Refused adders try again, so that no more gather.
+/// How many tasks may wait in a queue. Further adds are refused, and tried again.
 const MAX_SIZE: usize = 200;
 /// How many more may wait: lost runs return to a queue even if it is full.
 const CAME_BACK: u64 = 200;

@@ -210,7 +210,7 @@ async fn it_refuses_what_an_add_refuses_and_names_the_argument() {
         assert!(error.contains(reason), "{call}: {error}");
     }
     assert_eq!(lab.tasks.counts().await.unwrap().total(), 0);
-    // As deep and as long as an add may be.
+    // The deepest and the longest arguments that an add may have.
     let deepest = "SELECT {add}('greet', ('{\"to\":' || repeat('[', 126) || repeat(']', 126) || '}'))";
     lab.add(deepest).await.unwrap();
     lab.add(

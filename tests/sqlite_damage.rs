@@ -39,7 +39,7 @@ async fn start(place: &Place) -> TaskManager {
         .unwrap()
 }
 
-/// Every record there is.
+/// All records.
 async fn all(tasks: &TaskManager) -> Vec<TaskRecord> {
     let (mut filter, mut records) = (TaskFilter::all(), Vec::new());
     loop {
@@ -186,8 +186,8 @@ async fn survives(seed: u64, checks: bool) {
         ended.ok()
     });
     assert_eq!(works.await, 1_000_000);
-    // Every victim has ended, well or as failed with its reason, and none waits or runs for ever; what other hands made
-    // wait for a far future or cancelled or ended is what they made it.
+    // Every victim ends: with success, failed with its reason, or in the way that the junk set. None waits or runs for ever,
+    // unless the junk changed its queue or name, or delayed it for more than a minute.
     let since = std::time::Instant::now();
     let settled = loop {
         let records = all(&tasks).await;
@@ -231,7 +231,7 @@ async fn junk_that_passes_by_the_checks_of_the_database_harms_no_other_task() {
     }
 }
 
-/// Damages one of two tasks this way, and returns its record when the other has run.
+/// Damages one of two tasks by this statement, and returns its record when the other has run.
 async fn damaged(statement: &str) -> TaskRecord {
     let place = Place::sqlite();
     let before = soon(place.builder().queue("victims", QueueConfig::new()).connect()).await.unwrap();

@@ -5,7 +5,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that finds an error fails")]
 
 #[path = "support/servers/mod.rs"]
-#[allow(unused, reason = "only what says that something is missing")]
+#[allow(unused, reason = "only its notes about missing programs are used")]
 mod servers;
 mod support;
 
@@ -29,7 +29,7 @@ async fn keep(text: String) {
     drop(text);
 }
 
-/// A file system of its own, which goes with the test.
+/// A file system that is mounted until the end of the test.
 struct Mounted(tempfile::TempDir);
 
 impl Mounted {
@@ -150,11 +150,11 @@ async fn hundreds_of_lost_runs_with_long_arguments_are_recovered_on_a_nearly_ful
     });
     let batch = InsertBatch::new(dead.id, Duration::from_millis(50), groups.collect());
     soon(store.insert(Arc::new(batch))).await.unwrap();
-    // Closing the file moves the log into it.
+    // Closing the store moves the log into its file.
     drop(store);
     let store = SqliteStore::open(at.join("tasks.db")).unwrap();
     soon(store.join(&me)).await.unwrap();
-    // Room for a few of them is left.
+    // Leaves room for a few of the runs.
     let mut ballast = fs::File::create(at.join("ballast")).unwrap();
     while ballast.write_all(&[0; 64 << 10]).is_ok() {}
     let length = ballast.metadata().unwrap().len();
@@ -174,7 +174,7 @@ async fn whoever_only_looks_does_so_on_a_full_disk() {
     let file = at.join("tasks.db");
     let first = connect(&file).await;
     let id = add(&first, 10).await.unwrap();
-    // Whatever is left.
+    // Fills the rest of the disk.
     let ballast = at.join("ballast");
     let _ = fs::write(&ballast, vec![0; 8 << 20]);
     for bytes in [100_000, 10] {
@@ -255,7 +255,7 @@ async fn a_file_that_is_itself_a_mount_point_is_refused_with_the_directory_to_mo
         let directory = format!("mount its directory `{}`", at.parent().unwrap().display());
         assert!(text.contains("mount point") && text.contains(&directory), "{text}");
     }
-    // Its directory may be one.
+    // The directory of the file may be a mount point.
     let Some((_mounted, at)) = Mounted::new(&["--bind"], home.path(), Path::to_owned) else { return };
     soon(connect(&at.join("tasks.db")).await.shutdown(Duration::ZERO)).await.unwrap();
 }
@@ -275,7 +275,7 @@ async fn the_log_of_an_idle_store_is_short_again_after_a_long_reader_has_gone() 
     reader.execute_batch("COMMIT").unwrap();
     eventually("the log is cut", || async { (log_of(&file) < 1 << 20).then_some(()) }).await;
 
-    // And at the end, though another process keeps the file open.
+    // The log is also cut at the end of the manager, though another connection keeps the file open.
     reader.execute_batch("BEGIN").unwrap();
     let _: i64 = reader.query_row("SELECT count(*) FROM taskflow_tasks", [], |row| row.get(0)).unwrap();
     for _ in 0..10 {

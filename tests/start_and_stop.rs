@@ -40,7 +40,7 @@ fn lease_threads() -> usize {
     names.filter(|name| name.trim() == "taskflow-lease").count()
 }
 
-/// A store of the place that reports its drop, and yields a few times in each call.
+/// A store of the place that yields a few times in each call, and shows whether it has been dropped.
 fn yielding(place: &Place) -> (Wrapper, Weak<()>) {
     observed(place, |_| {
         Box::pin(async {
@@ -65,7 +65,7 @@ fn observed(
     (store, is_held)
 }
 
-/// Makes a store at the place, so that it can be read.
+/// Connects to the place once, which fails if it has no store.
 async fn make(place: &Place) {
     place.builder().connect().await.unwrap().shutdown(Duration::ZERO).await.unwrap();
 }
@@ -85,7 +85,7 @@ async fn nothing_is_left(place: &Place, is_held: &Weak<()>, what: &str) {
     .await;
 }
 
-/// Polls a future until it has been pending that often. Returns its output if it has ended by then.
+/// Polls a future until it has been pending `times` times. Returns its output if it ends before.
 async fn polled<F: Future + ?Sized>(future: &mut Pin<Box<F>>, times: usize) -> Option<F::Output> {
     let mut left = times;
     poll_fn(|cx| match future.as_mut().poll(cx) {
@@ -177,7 +177,7 @@ async fn an_error_after_the_join_leaves_the_store() {
                 false => builder.connect().await.unwrap_err(),
             };
             assert!(error.to_string().contains("not for you"), "{error}");
-            // It has left before the error is returned.
+            // The process leaves the store before the error is returned.
             assert!(place.store().instances().await.unwrap().is_empty());
             nothing_is_left(&place, &is_held, "an error").await;
         }
@@ -215,7 +215,7 @@ impl StoreLayer for Refusing {
     }
 }
 
-/// What it showed would stay: it leaves only a store that it may have joined.
+/// A sign of life would stay in the store: a process leaves only a store that it may have joined.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_process_that_the_store_refuses_never_shows_that_it_lives() {
     let _alone = ALONE.lock().await;
@@ -227,7 +227,7 @@ async fn a_process_that_the_store_refuses_never_shows_that_it_lives() {
     assert_eq!(store.shows.load(Ordering::SeqCst), 0);
 }
 
-/// A manager with nothing that shuts down slowly.
+/// A manager that gives cancelled tasks no grace.
 async fn manager(place: &Place, starts: bool) -> (TaskManager, Weak<()>) {
     let (store, is_held) = yielding(place);
     let builder = TaskManager::builder().store(store).cancel_grace(Duration::ZERO);
@@ -243,10 +243,10 @@ fn a_manager_that_is_dropped_without_a_shutdown_leaves_nothing_wherever_that_is(
     let one = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     for place in everywhere() {
         for starts in [true, false] {
-            // That takes its time, and is the same for all.
+            // With a runtime that nobody drives this takes longer, and is the same on all stores. Memory is enough.
             let undriven = matches!(place, Place::Memory(_)).then(one);
             for runtime in [many()].into_iter().chain(undriven) {
-                // Outside its runtime, which nobody drives if it has only one thread.
+                // Dropped outside its runtime, which nobody drives if it has only one thread.
                 let (tasks, is_held) = runtime.block_on(manager(&place, starts));
                 drop(tasks);
                 eye.block_on(async {
@@ -261,7 +261,7 @@ fn a_manager_that_is_dropped_without_a_shutdown_leaves_nothing_wherever_that_is(
                 eye.block_on(nothing_is_left(&place, &is_held, "one dropped outside"));
             }
             for runtime in [many(), one()] {
-                // By the end of its runtime, which it had been moved into.
+                // Dropped by the end of its runtime: a task of the runtime owns it.
                 let is_held = runtime.block_on(async {
                     let (tasks, is_held) = manager(&place, starts).await;
                     tokio::spawn(async move {
@@ -275,7 +275,7 @@ fn a_manager_that_is_dropped_without_a_shutdown_leaves_nothing_wherever_that_is(
                 eye.block_on(nothing_is_left(&place, &is_held, "one dropped with its runtime"));
             }
             for runtime in [many(), one()] {
-                // After its runtime.
+                // Dropped after its runtime.
                 let (tasks, is_held) = runtime.block_on(manager(&place, starts));
                 drop(runtime);
                 drop(tasks);

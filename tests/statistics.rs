@@ -110,7 +110,7 @@ async fn live_through_everything(tasks: &TaskManager, gate: &Gate) {
     }
     added.push(tasks.add(snooze()).await.unwrap().id());
     added.push(tasks.add(block(30)).await.unwrap().id());
-    // In a queue that is not its usual one.
+    // Not in the queue of its attribute.
     added.push(tasks.add(block(1)).queue("slow").await.unwrap().id());
     for id in &added {
         ends(tasks, *id).await;
@@ -188,7 +188,7 @@ async fn what_is_read_is_what_happened_in_all_processes_together() {
     }
 }
 
-/// All ways to group and to narrow give parts of the same numbers.
+/// All ways to group and to filter give parts of the same numbers.
 async fn check_the_ways_to_read(viewer: &TaskManager, by_name: &BTreeMap<String, RunStats>) {
     let of = |filter: StatsFilter| async { viewer.stats(filter).await.unwrap() };
     let all = of(StatsFilter::last(HOUR)).await;
@@ -248,7 +248,7 @@ async fn a_task_waits_from_its_add_or_from_when_it_is_due() {
     let waited = &found["stats.wait"].wait;
     assert_eq!(waited.count(), 2);
     assert!(waited.sum >= Duration::from_millis(990), "{waited:?}");
-    // It was added a second before its start, but it was due only then.
+    // It was added a second before its start, but was due only at its start, so it hardly waited.
     let due = &found["stats.block"].wait;
     assert_eq!(due.count(), 1);
     assert!(due.sum < Duration::from_millis(900), "{due:?}");
@@ -277,12 +277,12 @@ async fn a_process_that_is_killed_loses_at_most_its_last_ten_seconds_and_nothing
     let viewer = place.builder().connect().await.unwrap();
     let succeeded = async || viewer.stats(StatsFilter::last(HOUR)).await.unwrap().total().counts.succeeded;
     let program = NextVersion::start(&place);
-    // It writes within 10 s.
+    // The program writes its statistics within 10 s.
     eventually("the first statistics are there", || async { (succeeded().await > 0).then_some(()) }).await;
-    // Dropped, it is killed.
+    // The drop kills it.
     drop(program);
     let (kept, happened) = (succeeded().await, viewer.counts().await.unwrap().success);
-    // Four a second.
+    // The program runs four tasks a second: 44 in 11 s.
     assert!(kept <= happened && happened - kept <= 44, "{kept} of {happened}");
     let again = NextVersion::start(&place);
     eventually("it goes on", || async {
@@ -296,7 +296,7 @@ async fn a_process_that_is_killed_loses_at_most_its_last_ten_seconds_and_nothing
     assert_eq!(hours.total().counts.succeeded, succeeded().await);
 }
 
-/// A store that counts the writes of documents, and answers them or not.
+/// A store that counts the writes of documents, and answers them only if `answers`.
 fn counting(answers: bool) -> (Wrapper, Arc<AtomicUsize>) {
     let writes: Arc<AtomicUsize> = Arc::default();
     let counted = writes.clone();

@@ -24,7 +24,7 @@ mod postgres {
     super::tests!(full: super::Suite::new(|| super::open_postgres("")).histories(50));
 }
 
-/// As if behind a pooler that gives each transaction a session of its own.
+/// PostgreSQL as if behind a pooler that gives each transaction a session of its own.
 mod postgres_behind_a_pooler {
     super::tests!(full: super::Suite::new(|| super::open_postgres("&listen=off")).histories(10));
 }
@@ -48,7 +48,7 @@ async fn open_redis() -> Option<Fixture> {
     Some(Fixture::new(open()).another_handle(move || ready(open())))
 }
 
-/// One server for all, a namespace for each.
+/// A new namespace on the server that all cases share.
 async fn open_postgres(more: &'static str) -> Option<Fixture> {
     let url = format!("{}{more}", servers::postgres::shared_url()?);
     let open = move || PostgresStore::open(&url).expect("a URL");

@@ -134,7 +134,7 @@ async fn a_store_that_panics_in_each_of_its_calls_stops_nothing() {
     let store = Wrapper::new(Arc::new(MemoryStore::new()), {
         let calls = calls.clone();
         move |call| match calls.next(call) {
-            // As the call is made, and while it is under way.
+            // Panics when the call is made, or (call 1) while it is under way.
             number @ (0 | 2) => panic!("`{call}` panics in call {number}"),
             1 => Box::pin(std::future::poll_fn(move |_| panic!("`{call}` panics in its future"))) as Before,
             _ => go_on(),
@@ -169,7 +169,7 @@ async fn an_add_into_a_store_that_goes_on_panicking_is_unknown_in_time_and_the_h
 /// A log layer that panics at the first events of each kind, once it is told to.
 struct Panicking;
 
-/// At events with this text it panics each time.
+/// [`Panicking`] panics at each event with this text.
 static ALWAYS: Mutex<Option<&'static str>> = Mutex::new(None);
 
 static PANICS: LazyLock<Mutex<Option<HashMap<String, usize>>>> = LazyLock::new(Mutex::default);
@@ -199,7 +199,7 @@ impl<S: tracing::Subscriber> Layer<S> for Panicking {
             *count += 1;
             *count
         });
-        // Not while the lock is held.
+        // The panic comes after the lock is released.
         assert!(count.is_none_or(|count| count > 2), "cannot write `{}`", message.0);
     }
 }
@@ -214,7 +214,7 @@ async fn a_panic_in_each_part_of_the_engine_stops_nothing_and_is_shown() {
     let store = Wrapper::new(Arc::new(MemoryStore::new()), {
         let (calls, fails) = (calls.clone(), fails.clone());
         move |call| {
-            // What the test itself asks would panic in the test.
+            // A failure of the calls that the test makes itself would panic in the test.
             let is_asked_here = ["get", "logs", "cancel", "list"].contains(&call);
             if is_asked_here || !fails.load(Ordering::Acquire) || calls.next(call) > 3 {
                 return go_on();

@@ -275,7 +275,7 @@ async fn in_live_mode_tasks_run_by_themselves() {
     let user = t.manager().add_task(onboard, ("ada".into(),)).await.unwrap();
     tokio::time::timeout(Duration::from_secs(10), user.wait()).await.unwrap().unwrap();
     assert!(t.spy(send_email).ended(|(to, _)| to == "ada").await.is_success());
-    // The end lies in the past.
+    // The task has already ended.
     assert!(t.spy(send_email).ended(|(to, _)| to == "ada").await.is_success());
     assert_eq!(outbox.sent(), 1);
 }
@@ -320,7 +320,7 @@ async fn many_tests_share_a_process_and_see_nothing_of_each_other() {
     }
 }
 
-/// The status and the body of an answer to that actor.
+/// The status and the body of the answer to an actor with that role.
 async fn asked(t: &TestTasks, role: Role, method: Method, path: &str) -> (StatusCode, String) {
     let request = Request::builder().method(method).uri(path).body(Body::empty()).unwrap();
     let answer = t.admin(role).oneshot(request).await.unwrap();

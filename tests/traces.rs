@@ -97,8 +97,8 @@ async fn instrumented() {
     tracing::info_span!("in the body").in_scope(|| {});
 }
 
-/// One test at a time: where some threads have a subscriber and others have none, `tracing` may take the first span of a kind for
-/// one that nobody wants.
+/// Lets one test run at a time: if some threads have a subscriber and others have none, `tracing` may remember
+/// that nobody wants a certain kind of span.
 async fn alone() -> tokio::sync::MutexGuard<'static, ()> {
     static ALONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
     ALONE.lock().await
@@ -152,13 +152,13 @@ async fn a_trace_goes_from_the_request_over_a_retry_to_a_task_that_the_task_adds
             (trace(failed), failed.parent_span_id),
             (TRACE.to_owned(), first_add.span_context.span_id())
         );
-        // The second begins a trace of its own that links to it.
+        // The second attempt begins a trace of its own, which links to the add.
         assert_ne!(trace(well), TRACE);
         assert_eq!(
             (well.parent_span_id, links(well)),
             (SpanId::INVALID, vec![first_add.span_context.span_id()])
         );
-        // What it adds belongs to its own trace.
+        // The task that it adds belongs to that trace.
         assert_eq!(
             (trace(second_add), second_add.parent_span_id),
             (trace(well), well.span_context.span_id())
@@ -187,7 +187,7 @@ async fn a_trace_goes_from_the_request_over_a_retry_to_a_task_that_the_task_adds
             assert_eq!(found.map(|it| &it.value), Some(&Value::I64(expected)), "numbers stay numbers");
         }
         is(well, "taskflow.outcome", "success");
-        // Only who runs the service says that a status is well; a success leaves it open.
+        // A success leaves the status unset: only the operator of a service sets it to `Ok`.
         assert!(matches!(failed.status, Status::Error { .. }), "{:?}", failed.status);
         assert_eq!(well.status, Status::Unset);
         let waited: f64 = value(failed, "taskflow.wait_s").unwrap().parse().unwrap();
@@ -200,7 +200,7 @@ async fn a_trace_goes_from_the_request_over_a_retry_to_a_task_that_the_task_adds
     }
 }
 
-/// Not a test by itself: the worker of the next one, in a process of its own.
+/// Not a test by itself: the worker of the next test, in a process of its own.
 #[test]
 fn the_worker_of_another_process() {
     let Ok(url) = std::env::var("TRACES_WORKER") else { return };
@@ -383,7 +383,7 @@ async fn whether_a_run_is_a_child_is_chosen() {
         let builder =
             TaskManager::builder().queue("mail", taskflow::QueueConfig::new()).tracing(OpenTelemetry);
         let tasks = builder.traces(traces).start().await.unwrap();
-        // Later than the millisecond of its id.
+        // The task begins in a later millisecond than that of its id.
         let add = tasks.add_task(mail, ()).run_in(Duration::from_millis(5)).await.unwrap();
         soon(add.wait()).await.unwrap();
         let (add, run) = (traced.span("send mail").await, traced.span("process mail").await);

@@ -1,4 +1,4 @@
-//! An add inside the caller's own transaction: both or neither.
+//! An add inside the caller's own transaction: the commit stores the task too, and a rollback stores nothing.
 
 #![expect(clippy::unwrap_used, reason = "a test that finds an error fails")]
 

@@ -180,7 +180,7 @@ async fn a_process_outside_is_healthy_again_as_soon_as_the_store_answers() {
     soon(outside.counts()).await.unwrap_err();
     assert!(!outside.health().is_healthy());
     is_away.store(false, Ordering::SeqCst);
-    // It writes nothing by itself, so no write can show it.
+    // A viewer writes nothing by itself, so only a read can show that the store is back.
     soon(outside.counts()).await.unwrap();
     assert!(outside.health().is_healthy(), "{:?}", outside.health());
     assert_eq!(soon(outside.instances()).await.unwrap(), []);

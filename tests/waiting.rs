@@ -85,7 +85,7 @@ async fn a_thousand_callers_that_wait_cost_one_read_a_round_and_not_one_each() {
     eventually("all have been read", || async { (calls.of("ends") >= 2).then_some(()) }).await;
 
     let (before, began) = (calls.of("ends"), Instant::now());
-    // Others work meanwhile, and each of their calls is a hint.
+    // Meanwhile other callers use the store, and each of their calls sends a hint.
     while began.elapsed() < Duration::from_millis(1_200) {
         store.set_paused("default".to_owned(), false).await.unwrap();
         tokio::time::sleep(Duration::from_millis(1)).await;
@@ -120,7 +120,7 @@ async fn a_task_that_ends_here_wakes_its_waiters_without_a_read() {
     let badly = tasks.add_task(fail, ()).await.unwrap();
     let mut waits = [pin!(well.wait()), pin!(well.wait())];
     let mut failing = pin!(badly.wait());
-    // They wait before the tasks end: a later caller would have to read the store.
+    // These callers wait before the tasks end: a later caller would have to read the store.
     for wait in &mut waits {
         assert!(poll_immediate(wait).await.is_none());
     }
@@ -167,7 +167,7 @@ async fn a_wait_ends_with_its_manager_and_a_handle_does_not_keep_that_alive() {
         let failure = soon(handle.wait()).await.unwrap_err();
         assert_eq!(failure.kind(), FailureKind::ShutDown, "{place:?}");
 
-        // Results of the meantime still arrive.
+        // A result that another process stores later still arrives.
         let gate = Gate::default();
         gate.open();
         let runner = place.builder().state(gate).start().await.unwrap();
@@ -250,7 +250,7 @@ async fn to_wait_for_another_requests_task_does_not_release_it() {
     }
     let router = Router::new().route("/", get(hold)).layer(tasks.layer()).with_state(tasks.clone());
     let request = Request::builder().uri("/").body(Body::empty()).unwrap();
-    // Its body has not been read: the request goes on.
+    // The body of the response has not been read, so the request goes on.
     let first = soon(router.oneshot(request)).await.unwrap();
     let other = tokio::spawn({
         let tasks = tasks.clone();

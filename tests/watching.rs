@@ -98,7 +98,7 @@ async fn a_process_follows_a_task_of_another_one_to_its_last_line() {
         assert!(updates.iter().any(is_done), "{place:?}: the last progress is told");
         let late = rest(late).await;
         assert_eq!(lines(&late), all, "{place:?}: a watch that begins late has the lines so far");
-        // It has ended: a new watch gets the same updates and the end.
+        // The task has ended: a new watch gets the same updates and the end.
         let after = rest(viewer.watch(id)).await;
         assert_eq!(lines(&after), all, "{place:?}");
         assert_eq!(status(after.last().unwrap()), Some(TaskStatus::Failed), "{place:?}");

@@ -68,7 +68,7 @@ impl App {
         found.await
     }
 
-    /// Long enough for every task that is not held to run.
+    /// Waits long enough for each task that is not held, and checks that no task of a request has run.
     async fn nothing_runs(&self) {
         let probe = self.tasks.add_task(mark, ()).await.unwrap();
         let before = self.ran.count();
@@ -107,7 +107,7 @@ async fn nothing_runs_before_the_body_has_been_sent_and_then_it_does() {
     app.nothing_runs().await;
     let task = app.only_task_of_a_request().await;
     assert_eq!((task.status, task.source), (TaskStatus::Pending, TaskSource::Request));
-    // Read to its end, and not dropped yet.
+    // Reads the body to its end, but does not drop it yet.
     let mut body = response.into_body().into_data_stream();
     let mut text = Vec::new();
     while let Some(frame) = body.next().await {
@@ -134,7 +134,7 @@ async fn a_hold_outlives_many_leases() {
     let builder = Place::memory().builder().state(ran.clone()).lease(Duration::from_millis(60));
     let app = App { tasks: builder.start().await.unwrap(), ran };
     let response = app.router(add_one).oneshot(request()).await.unwrap();
-    // Lost holds are looked for each second.
+    // The recovery looks for lost holds each second.
     tokio::time::sleep(Duration::from_millis(1300)).await;
     assert_eq!(app.ran.count(), 0);
     drop(response);
@@ -484,7 +484,7 @@ async fn a_held_add_that_is_under_way_at_the_shutdown_waits_for_nobody_after_it(
         written.open();
         soon(shutdown).await.unwrap().unwrap();
         assert_eq!(ran.count(), 0);
-        // The request still goes on, and its tasks have been released already, because nobody could do it later.
+        // The request still goes on. The shutdown has released its tasks, because nobody could release them later.
         let next = place.builder().state(ran.clone()).start().await.unwrap();
         ran.reached(1).await;
         request.abort();

@@ -47,7 +47,7 @@ async fn an_add_that_a_lock_blocks_past_the_limit_leaves_nothing_and_the_transac
     let tasks = manager(&url).await;
     let mut sql = PgConnection::connect(server).await.unwrap();
     let mut somebody = PgConnection::connect(server).await.unwrap();
-    // Once begun by sqlx, and once by hand.
+    // One transaction is begun by sqlx, and one by hand.
     for by_hand in [false, true] {
         let mut blocking = somebody.begin().await.unwrap();
         let lock = format!("LOCK TABLE taskflow_{namespace}_tasks IN ACCESS EXCLUSIVE MODE");

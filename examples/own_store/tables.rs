@@ -1,4 +1,4 @@
-//! The tasks of the store, and what each call does to them. Every method is one transaction.
+//! The tasks of the store, and what each call does to them. The caller holds the lock, so each call is one transaction.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
@@ -28,11 +28,11 @@ pub(crate) struct Tables {
 pub(crate) struct Row {
     pub(crate) record: TaskRecord,
     pub(crate) policy: Arc<RetryPolicy>,
-    /// Its place among tasks of equal priority.
+    /// Its place in the order of tasks with equal priority.
     age: u64,
     pub(crate) fence: u64,
     lost_runs: u32,
-    /// Who runs or holds the task, and until when.
+    /// The process that runs or holds the task, and the end of its lease in microseconds.
     pub(crate) lease: Option<(InstanceId, i64)>,
     pub(crate) lines: Vec<LogLine>,
 }
@@ -54,7 +54,7 @@ impl Row {
     fn apply(&mut self, change: &transition::Change<'_>, now: i64) {
         change.write_to(&mut self.record, now);
         (self.fence, self.lost_runs) = (change.next.fence, change.next.lost_runs);
-        // No command of the rules begins a run or a hold.
+        // No rule begins a run or a hold, so a lease stays only while the task runs.
         self.lease = self.lease.filter(|_| self.record.status == TaskStatus::Running);
     }
 
@@ -88,7 +88,7 @@ impl Tables {
         decision.answer
     }
 
-    /// A task that waits for its first attempt again has lost its run key if another has it now.
+    /// Takes the run key from a task that waits for its first attempt again, if another waiting task has the key now.
     fn give_up_run_key(&mut self, id: TaskId) {
         let record = &self.rows[&id].record;
         let is_taken = self.waiting_with(&record.name, record.run_key.as_deref(), id).is_some();
@@ -239,7 +239,7 @@ impl Tables {
         let is_running =
             |row: &&mut Row| row.fence == report.run.fence && row.record.status == TaskStatus::Running;
         let Some(row) = self.rows.get_mut(&report.run.id).filter(is_running) else { return false };
-        // A repeated report brings lines that are there already.
+        // A repeated report brings lines that are already stored.
         let stored = u32::try_from(row.lines.len()).unwrap_or(u32::MAX);
         row.lines.extend_from_slice(report.new_lines(stored));
         row.record.progress = report.progress.or(row.record.progress.take());
@@ -247,7 +247,7 @@ impl Tables {
     }
 
     pub(crate) fn finish(&mut self, finish: &Finish) -> Finished {
-        // Changes nothing if the run has ended, like the finish itself.
+        // If the run has ended, neither the report nor the finish changes anything.
         let mut report = Report::new(finish.run, finish.progress.clone(), finish.lines.clone());
         report.lines_before = finish.lines_before;
         self.report(report);

@@ -1,5 +1,5 @@
-//! Load worth looking at in the dashboard: `cargo run --example signup -- --demo`. Tasks of a shop succeed, fail, retry, wait,
-//! take time, and are scheduled.
+//! Load for the dashboard: `cargo run --example signup -- --demo`. Tasks of a shop succeed, fail, retry, wait, take time, and
+//! are scheduled.
 
 use std::convert::Infallible;
 use std::time::Duration;
@@ -106,7 +106,7 @@ pub(crate) async fn add_for_ever(tasks: TaskManager) {
             // The queue is full or the store is in trouble: the next order comes anyway.
             Err(error) => eprintln!("an order's tasks were not added: {error}"),
         }
-        // More by day than by night: a wave of two minutes.
+        // Orders come faster by day than by night: here a day lasts about a minute.
         let wave = (order as f64 / 60.0).sin().mul_add(80.0, 140.0);
         tokio::time::sleep(Duration::from_millis(wave as u64 + fastrand::u64(0..60))).await;
     }

@@ -1,5 +1,4 @@
-//! The attribute macros of taskflow. They are documented where they are re-exported: at `taskflow::task` and
-//! `taskflow::schedule`.
+//! The attribute macros of taskflow. Their documentation is at their re-exports, `taskflow::task` and `taskflow::schedule`.
 //!
 //! Modules depend on each other in one direction only: `lib → expand → {options, signature} → errors`.
 

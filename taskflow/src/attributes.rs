@@ -1,6 +1,6 @@
-//! The attribute macros, documented on their re-export, where users look for them.
+//! The attribute macros, documented where they are re-exported, because users look for them there.
 
-/// Makes a function a task: it registers itself, and can be added from anywhere in the program.
+/// Makes a function a task: it registers itself, and the whole program can add it.
 ///
 /// ```
 /// use taskflow::{State, TaskContext};
@@ -35,7 +35,7 @@
 ///
 /// A task in a library crate registers itself only if that crate is linked, and Rust links no crate that the program never
 /// names. If nothing else names it, write `use my_tasks as _;` in the program. Without it, no error says that the task is
-/// missing; a warning in the log names tasks that wait for a program that knows them.
+/// missing; but if such a task waits in the store, a warning in the log names it.
 ///
 /// Inside its own body a task's name refers to the task, so it can call itself or add itself again. A task in an `impl`
 /// block has no `self`, and `Self` in its body is not the type of the block.
@@ -46,8 +46,8 @@
 ///
 /// - **Arguments** are stored as a JSON object keyed by the parameters' names, so renaming a parameter renames a stored
 ///   key. When a stored task is read, an unknown key is ignored and a missing `Option` is `None`; with `#[arg(default)]`
-///   before the parameter, a missing value is the `Default` of its type. Use this to change the parameters of a task while
-///   tasks with the old ones still wait.
+///   before the parameter, a missing value is the `Default` of its type. This lets you change the parameters of a task while
+///   tasks with the old parameters still wait.
 /// - **Provided values** are [`TaskContext`](crate::TaskContext), [`State<T>`](crate::State) and
 ///   [`TaskManager`](crate::TaskManager), recognized by the last segment of the type's path, and any other
 ///   [`FromContext`](crate::FromContext) type marked `#[inject]`. They may be patterns. (If you have a type of your own
@@ -60,7 +60,7 @@
 ///
 /// # Options
 ///
-/// All are checked while the program compiles. A duration is a text such as `"1h 30m"`, `"250ms"` or `"1.5 days"` (units
+/// Their values are checked at compile time. A duration is a text such as `"1h 30m"`, `"250ms"` or `"1.5 days"` (units
 /// `ms`, `s`, `m`, `h`, `d`, `w`), or a number of seconds, and at most a century.
 ///
 /// | option | meaning | default |
@@ -79,13 +79,13 @@
 /// | `eager` | takes a free slot at once | `false` |
 /// | `requeue_on_interrupt` | a run cut short by a crash or a shutdown is repeated, and does not count as an attempt | `false` |
 /// | `max_snoozes = 100` | how often it may ask to run later ([`TaskError::snooze`](crate::TaskError::snooze)); one more is a failed attempt | 100 |
-/// | `max_lost_runs = 3` | after this many runs in a row lost with their process, it is failed as poison; at least 1 | 3 |
+/// | `max_lost_runs = 3` | after this many lost runs in a row it fails as poison: it probably kills its processes; at least 1 | 3 |
 /// | `middleware = [Audit]` | the [middleware](crate::observe::Middleware) around its attempts, inside the global ones, the first outermost; unit structs and `static`s | none |
-/// | `encrypt` | whether it is [encrypted](crate::TaskManagerBuilder#method.encrypt); a marked task is never stored in the clear | the manager's choice |
+/// | `encrypt` | whether it is [encrypted](crate::TaskManagerBuilder#method.encrypt); a marked task is never stored unencrypted | the manager's choice |
 /// | `crate = path` | path of the `taskflow` crate, for crates that re-export it | `::taskflow` |
 ///
-/// Other attributes keep working: documentation, `#[deprecated]`, lints and `#[cfg]` apply to the function, all others,
-/// such as `#[tracing::instrument]`, to its body.
+/// Other attributes keep working. Documentation, `#[deprecated]`, `#[must_use]`, lints and `#[cfg]` apply to the function; all
+/// others, such as `#[tracing::instrument]`, apply to its body.
 pub use taskflow_macros::task;
 
 /// Makes a function a schedule: a [task](macro@crate::task) that the clock adds.
@@ -103,7 +103,7 @@ pub use taskflow_macros::task;
 /// # let _ = (refresh_rates, nightly_report);
 /// ```
 ///
-/// A scheduled function has no arguments, because a tick has none to give; all its parameters are provided by the worker.
+/// A scheduled function has no arguments, because a tick has none to pass; the worker provides all its parameters.
 /// You can also add it by hand: `tasks.add_task(refresh_rates, ())`.
 ///
 /// # Options
@@ -116,11 +116,11 @@ pub use taskflow_macros::task;
 /// | `cron = "0 3 * * *"` | minute, hour, day, month, weekday; or six fields with the second first; or `@hourly`, `@daily`, `@weekly`, `@monthly`, `@yearly` | |
 /// | `timezone = "Europe/Berlin"` | the time zone of `cron`; with an `every` of whole days, ticks fall on this zone's midnights | UTC |
 /// | `run_on_startup` | one more tick when a process starts | `false` |
-/// | `missed = ".."` | which ticks to make up for after a time when no process ran: `"skip"` none, `"one"` the last, `"all"` each | `"one"` |
+/// | `missed = ".."` | which of the ticks that came while no process ran are made up for: `"skip"` none, `"one"` the last, `"all"` each, at most the last 100 | `"one"` |
 /// | `overlap = ".."` | while an earlier run has not ended, `"allow"` runs beside it, `"skip"` skips the tick | `"allow"` |
 ///
 /// A day may be `L` (the last) or `15W` (the weekday nearest to the 15th), a weekday `MON#1` (the first Monday) or `FRI#L`
 /// (the last Friday). If both day and weekday are given, a date that matches either one ticks; with a `+` before the
 /// weekday it must match both. An expression that never ticks, such as the 30th of February, and an unknown zone are
-/// errors while the program compiles.
+/// compile errors.
 pub use taskflow_macros::schedule;

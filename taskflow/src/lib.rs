@@ -38,7 +38,7 @@
 //!   [keys](AddTask::idempotency_key), then await it.
 //! - [`tasks.add_all(..)`](TaskManager::add_all) adds many tasks in one round trip, all or none; `.within_sqlite(..)` and
 //!   `.within_postgres(..)` add a task in your own transaction.
-//! - In an axum handler, [`BackgroundTasks`] does the same, and holds the tasks until the response has been sent. A
+//! - In an axum handler, [`BackgroundTasks`] adds tasks too, and holds them until the response has been sent. A
 //!   [`Hold`](manager::Hold) does this for other frameworks, and for transactions in other databases.
 //! - A task adds tasks through a [`TaskManager`] parameter.
 //!
@@ -49,8 +49,8 @@
 //! A task is an `async fn`, or a plain `fn`, which runs on its own thread. Its parameters are its arguments, stored
 //! as JSON under their names. The worker provides [`TaskContext`], [`State<T>`](State) and [`TaskManager`]; `#[inject]`
 //! marks a parameter of any other [`FromContext`] type. A task returns `()` or a `Result`. The `Ok` value is stored, and
-//! an error is retried according to the task's options. A [`TaskError`] decides the next step itself: give up, try again
-//! at a given time, or run later.
+//! an error is retried according to the task's options. A [`TaskError`] decides the next step itself: give up, retry after a
+//! given delay, or run later without counting the attempt.
 //!
 //! # The states of a task
 //!
@@ -59,8 +59,8 @@
 //! A worker *claims* a task under a lease. It renews the lease until the task ends, however long that takes. When the
 //! process dies, its lease expires; its lock file, session or subscription often shows the death earlier. Any other
 //! process then recovers the task: a task that [may run again](macro@task) runs again, any other becomes `interrupted`
-//! and waits for your decision. Each claim has a *fence*: a process that wakes up after it lost its lease can no longer
-//! write to the tasks it lost.
+//! and waits for your decision. Each claim has a *fence*: a process that was suspended and lost its lease can no longer write
+//! to the tasks that it lost.
 //!
 //! [`get`](TaskManager::get), [`list`](TaskManager::list), [`counts`](TaskManager::counts) and
 //! [`subscribe`](TaskManager::subscribe) show tasks; [`cancel`](TaskManager::cancel), [`retry`](TaskManager::retry),
@@ -75,9 +75,9 @@
 //!
 //! # Hooks
 //!
-//! A [`Middleware`](observe::Middleware) is around each attempt and may change its outcome. An [`OnAdd`](observe::OnAdd)
-//! tags, routes or refuses tasks before they are stored. An [`Observer`](observe::Observer) hears of everything beside the
-//! path of tasks. See [`observe`].
+//! A [`Middleware`](observe::Middleware) runs around each attempt and may change its outcome. An [`OnAdd`](observe::OnAdd)
+//! tags, routes or refuses tasks before they are stored. An [`Observer`](observe::Observer) receives the events of tasks on a
+//! thread of its own, so it never delays a task. See [`observe`].
 //!
 //! # Where tasks are kept
 //!
@@ -93,12 +93,13 @@
 //!
 //! # What this crate does not do
 //!
-//! - **Exactly once.** A task starts at least once. It starts twice only after its process was lost, and only if its
-//!   options allow that; make such a task idempotent, or do not allow it.
+//! - **Exactly once.** A task starts at least once. Apart from retries and snoozes, it starts again only after an interrupted
+//!   run (its process died, shut down or lost its lease), and only if its options allow that; make such a task idempotent, or
+//!   do not allow it.
 //! - **Workflows.** There are no dependencies between tasks; a task can add the next one.
 //! - **Other runtimes.** It runs on tokio.
-//! - **Secrets.** Arguments are stored in plain text without the feature `encryption`. Pass a reference to the secret, not
-//!   the secret, or [encrypt](TaskManagerBuilder#method.encrypt) them.
+//! - **Secrets.** Arguments are stored in plain text unless you [encrypt](TaskManagerBuilder#method.encrypt) them (feature
+//!   `encryption`). Or pass a reference to the secret instead of the secret.
 //!
 //! # Features
 //!
@@ -108,14 +109,16 @@
 //! | `postgres` | | the store on PostgreSQL 13 and later, for many machines |
 //! | `postgres-tls` | | TLS to PostgreSQL by rustls, with the certificates that the machine trusts |
 //! | `redis` | | the store on Redis 7 or Valkey, for many machines |
-//! | `redis-tls` | | the same for Redis: `rediss://` |
+//! | `redis-tls` | | TLS to Redis (`rediss://`) by rustls, with the certificates that the machine trusts |
 //! | `axum` | | [`BackgroundTasks`] and [`TaskManager::layer`] |
 //! | `testing` | | `testing::TestTasks`: what users test their tasks with |
 //! | `api` | | the REST API: `web::Admin` and the module `admin` |
 //! | `dashboard` | | the dashboard, with the API |
-//! | `encryption` | | `crypt`: arguments, results, errors and log lines are stored sealed |
+//! | `encryption` | | `crypt`: arguments, results, errors and log lines can be stored encrypted |
+//! | `metrics` | | metrics through the crate `metrics`, and as text for Prometheus |
+//! | `otel` | | `observe::OpenTelemetry`: connects the spans of tasks with OpenTelemetry |
 //! | `store-contract` | | `testing::contract`: the tests that every store passes |
-//! | `cli` | | the `taskflow` command, with the dashboard; it adds nothing to the library. Name the stores besides |
+//! | `cli` | | the `taskflow` command, with the dashboard. Also enable the stores that it should open |
 
 #![cfg_attr(test, allow(clippy::disallowed_methods, reason = "unit tests wait in real time"))]
 
@@ -160,7 +163,7 @@ pub use task::{Call, Cron, Every, FromContext, State, Task, TaskContext, TaskErr
 #[cfg(feature = "axum")]
 pub use web::BackgroundTasks;
 
-/// The program of the README compiles.
+/// Compiles the program of the README as a doc test.
 #[cfg(all(doctest, feature = "axum"))]
 #[doc = include_str!("../../README.md")]
 struct Readme;

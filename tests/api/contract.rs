@@ -15,7 +15,7 @@ use crate::asking::App;
 use crate::support::{Gate, Place, reaches, soon};
 use crate::{add, builder, greeted};
 
-/// Asks, and checks each answer against the document.
+/// An API, and its document, against which each answer is checked.
 struct Checked {
     app: App,
     document: Value,
@@ -25,7 +25,7 @@ struct Checked {
 impl Checked {
     async fn new(app: App) -> Self {
         let mut document = app.get("admin", "/api/v1/openapi.json").await.is(200);
-        // The contract lets answers grow. Here they have exactly the members that it names.
+        // The contract allows more members in later versions. Here an answer must have exactly those that it names.
         for (name, schema) in document["components"]["schemas"].as_object_mut().unwrap() {
             if !name.ends_with("Base")
                 && (schema.get("properties").is_some() || schema.get("allOf").is_some())
@@ -36,7 +36,7 @@ impl Checked {
         Self { app, document, seen: BTreeSet::new() }
     }
 
-    /// Asks as an admin, by the template of a path and what stands for its parameter.
+    /// Sends a request as an admin. `parameter` replaces the parameter in the template of the path.
     async fn ask(
         &mut self,
         method: &str,
@@ -67,7 +67,7 @@ impl Checked {
             return Value::Null;
         }
         let value = answer.json();
-        // The schemas of the document, with the one of this answer at the root.
+        // The schema of this answer, beside the schemas of the document to which it refers.
         let mut schema = content["schema"].clone();
         schema["components"] = self.document["components"].clone();
         let validator = jsonschema::validator_for(&schema).unwrap();
@@ -77,7 +77,7 @@ impl Checked {
     }
 }
 
-/// Refuses members that the schema does not name, also below.
+/// Makes a schema and those inside it refuse members that they do not name.
 fn close(schema: &mut Value) {
     let is_object = schema.get("properties").is_some() || schema.get("allOf").is_some();
     if is_object && schema.get("additionalProperties").is_none() {
@@ -179,7 +179,7 @@ async fn every_route_is_in_the_document_and_answers_as_it_says() {
     }
     let missing: Vec<_> =
         documented.difference(&api.seen).map(|(method, path)| format!("{method} {path}")).collect();
-    // They are checked where they have a session, an operation that was stopped, and a stream without an end.
+    // Other tests check these: they need a stream without an end, a session, and an operation that was stopped.
     assert_eq!(missing, ["GET /api/v1/events", "POST /api/v1/login", "POST /api/v1/operations/{id}/resume"]);
 }
 
@@ -201,7 +201,7 @@ async fn the_document_is_valid_and_names_each_thing_once() {
         jsonschema::meta::validate(&document["components"]["schemas"]["Task"]).map_err(|e| e.to_string()),
         Ok(())
     );
-    // Every reference leads to something.
+    // Every reference resolves.
     for part in text.split("\"$ref\":\"#").skip(1) {
         let pointer = part.split('"').next().unwrap();
         assert!(document.pointer(pointer).is_some(), "{pointer}");

@@ -109,7 +109,7 @@ fn tries(app: &App, runtime: &tokio::runtime::Runtime, path: &str) -> Result<(),
     Ok(())
 }
 
-/// Percent-encodes everything, so that any text is a query.
+/// Percent-encodes every byte, so that any text is valid in a query.
 fn encoded(text: &str) -> String {
     text.bytes().map(|byte| format!("%{byte:02x}")).collect()
 }

@@ -69,7 +69,7 @@ async fn a_task_is_followed_over_a_socket_until_it_ends() {
         text.push_str(std::str::from_utf8(&part[..length]).unwrap());
     }
     gate.open();
-    // The server ends the stream with the task.
+    // The server ends the stream when the task ends.
     soon(socket.read_to_string(&mut text)).await.unwrap();
     assert!(text.to_lowercase().contains("content-type: text/event-stream"), "{text}");
     let events = events(&text);
@@ -126,7 +126,7 @@ async fn a_stream_that_nobody_reads_reads_nothing_and_the_number_of_streams_is_b
         assert!(streams.len() <= 64);
     };
     assert_eq!((refused.status().as_u16(), refused.headers().contains_key("retry-after")), (503, true));
-    // 64 streams are open, and the one that is read is the only one that reads the store.
+    // Of the 64 open streams, only the one that has a reading client reads the store.
     let mut body = streams.pop().unwrap().into_body().into_data_stream();
     soon(body.next()).await.unwrap().unwrap();
     assert_eq!(*counted.borrow(), 1);

@@ -34,7 +34,7 @@ async fn a_task_is_retried_cancelled_and_deleted_by_its_id() {
                 assert_eq!(outcomes["items"][2]["outcome"], "retried", "{outcomes}");
                 assert_eq!(outcomes["items"].as_array().unwrap().len(), 3);
                 run(&url, &["cancel", &id]).exits(0);
-                // It may have begun meanwhile, and stops soon.
+                // The task may have begun meanwhile. Then it stops soon.
                 run(&url, &["wait", &id, "--timeout", "20s"]).exits(1).prints(&format!("{id}\tcancelled"));
                 run(&url, &["delete", &id, "--dry-run"]).exits(0).prints("import\t1");
                 run(&url, &["delete", &id]).exits(0).prints("deleted");
@@ -76,7 +76,7 @@ async fn many_are_retried_by_a_filter_after_a_preview() {
             insta::assert_snapshot!("preview", preview.settled());
             let json = ask(&["retry"], &["--dry-run", "--json"]).exits(0).json();
             assert_eq!((&json["matching"]["n"], json["sample"].as_array().unwrap().len()), (&5.into(), 3));
-            // Without a terminal nobody can be asked.
+            // Without a terminal the command cannot ask for a confirmation.
             ask(&["retry"], &[]).exits(2).says("Retry 5 tasks?").says("--yes").says("send_email");
             run(&url, &["retry"]).exits(2).says("name the tasks").says("--all");
             run(&url, &["retry", "status:failed", "--all"]).exits(2);

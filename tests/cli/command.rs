@@ -5,10 +5,10 @@ use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
 
-/// The command with nothing of this machine's settings.
+/// The command, without the settings of this machine.
 pub(crate) fn taskflow(store: &str) -> Command {
     let program = env!("CARGO_BIN_EXE_taskflow");
-    // A shell that runs the tests in the background lets them, and their children, ignore Ctrl-C.
+    // A shell that runs the tests in the background makes them, and their children, ignore Ctrl-C.
     let mut command = match cfg!(target_os = "linux") {
         true => {
             let mut command = Command::new("env");
@@ -69,7 +69,7 @@ impl Ran {
         serde_json::from_str(&self.out).unwrap_or_else(|error| panic!("{error}: {self:#?}"))
     }
 
-    /// The output without what differs from run to run: ids, times, the machine and the spaces that align columns.
+    /// The output without the parts that differ from run to run: ids, times, the machine and the spaces that align columns.
     pub(crate) fn settled(&self) -> String {
         settled(&self.out)
     }
@@ -135,7 +135,7 @@ fn gethostname() -> String {
     taskflow::InstanceInfo::of_this_process(false).host
 }
 
-/// Runs it in a separate thread, since it blocks and the tasks of the test must go on.
+/// Runs `act` on a separate thread: it blocks, and the tasks of the test must go on.
 pub(crate) async fn aside<T: Send + 'static>(act: impl FnOnce() -> T + Send + 'static) -> T {
     tokio::task::spawn_blocking(act).await.unwrap()
 }

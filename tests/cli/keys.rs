@@ -50,7 +50,7 @@ async fn the_command_counts_by_key_and_shows_no_sealed_text() {
     }
 }
 
-/// Seals what `shop` has with another key.
+/// Seals the tasks of the store again, with another key.
 fn rewrap(url: &str) {
     let (old, new) = (Key::from_parts([1; 4], [1; 32]), Key::from_parts([2; 4], [2; 32]));
     let secrets =

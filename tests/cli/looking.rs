@@ -1,4 +1,4 @@
-//! The verbs that look.
+//! The verbs that only read.
 
 use serde_json::Value;
 use taskflow::TaskStatus;
@@ -121,7 +121,7 @@ async fn a_task_is_shown_with_its_attempts_arguments_and_log() {
         aside(move || {
             let shown = table(&url, &["show", &id]).exits(0);
             insta::assert_snapshot!("show", shown.settled());
-            // A pipe gets a fact a line.
+            // In a pipe, each line has one fact.
             let facts = run(&url, &["show", &id]).exits(0).prints(&format!("id\t{id}\n"));
             assert!(facts.out.contains("error\tconnection refused by smtp.example.com:587\n"), "{facts:?}");
             run(&url, &["show", &id[..18].to_uppercase()]).exits(0).prints(&id);

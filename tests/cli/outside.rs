@@ -33,7 +33,7 @@ async fn abandoned(place: &Place) -> (Arc<dyn Store>, TaskId) {
     (store, id)
 }
 
-/// Every verb but `migrate`, and what its exit code is.
+/// Every verb except `migrate`, with its exit code.
 const VERBS: [(&[&str], i32); 29] = [
     (&["status"], 0),
     (&["list"], 0),
@@ -81,7 +81,7 @@ async fn no_verb_is_seen_among_the_processes_or_recovers_a_lost_run() {
             let ran = tokio::task::spawn_blocking(move || {
                 run(&url, &arguments.iter().map(String::as_str).collect::<Vec<_>>())
             });
-            // The dead process may be forgotten meanwhile; no other one is ever there.
+            // The store may forget the dead process meanwhile. No other process ever appears.
             while !ran.is_finished() {
                 let now = seen().await;
                 assert!(now.iter().all(|id| before.contains(id)), "{now:?}");
@@ -154,7 +154,7 @@ async fn a_served_dashboard_acts_without_being_seen() {
     }
 }
 
-/// A shop with thousands of imports that wait, and a command that cancels them and has begun.
+/// A shop with 2,000 waiting imports, and a command that has begun to cancel them.
 async fn begun(place: Place) -> (Shop, Child) {
     let shop = Shop::open(place).await;
     shop.tasks.pause_queue("slow").await.unwrap();
@@ -170,7 +170,7 @@ async fn begun(place: Place) -> (Shop, Child) {
     (shop, child)
 }
 
-/// The state of the one operation, and on how many tasks it has acted.
+/// The id and state of the only operation, and the number of tasks on which it has acted.
 async fn operation(url: &str) -> (String, String, u64) {
     let url = url.to_owned();
     let shown = aside(move || run(&url, &["operations", "--json"]).exits(0).json()).await;
@@ -204,7 +204,7 @@ async fn an_operation_of_the_command_is_shown_and_stopped_elsewhere() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_operation_of_a_command_that_was_killed_is_broken_off_and_can_be_gone_on_with() {
-    // Each waits some seconds for the death to be noticed, so they wait together.
+    // Each store needs some seconds to notice the death, so they are tested at the same time.
     let killed = |place: Place| async {
         let (shop, mut child) = begun(place).await;
         child.kill().unwrap();

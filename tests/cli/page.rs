@@ -1,6 +1,6 @@
-//! The page `docs/cli.md` is played: every `$` line of its blocks is run by a shell, and prints what the page says.
+//! Plays the page `docs/cli.md`: a shell runs every `$` line of its blocks, which must print what the page says.
 //!
-//! With `UPDATE_DOCS=1` the page gets what was printed.
+//! With `UPDATE_DOCS=1` the test writes the printed output into the page.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -53,7 +53,7 @@ fn ids(text: &str) -> impl Iterator<Item = &str> {
     text.split(|c: char| !c.is_ascii_hexdigit() && c != '-').filter(|word| is_id(word))
 }
 
-/// Names of this machine and of this run, as the page has them.
+/// The text with the names of the page instead of those of this machine, process and store.
 fn anonymous(text: &str) -> String {
     let host = taskflow::InstanceInfo::of_this_process(false).host;
     let is_store =
@@ -68,7 +68,7 @@ fn anonymous(text: &str) -> String {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_incident_at_three_in_the_morning_goes_as_the_page_says() {
     let is_update = std::env::var_os("UPDATE_DOCS").is_some();
-    // The page has one output.
+    // The page has the output of one store.
     let number = if is_update { 1 } else { usize::MAX };
     for place in places().into_iter().take(number) {
         play(Shop::open(place).await, is_update).await;
@@ -107,7 +107,7 @@ async fn play(shop: Shop, is_update: bool) {
             Part::Command(command, expected) => {
                 commands += 1;
                 let mut command = command;
-                // The id that is to be shown comes from the output before.
+                // `ID` stands for an id in the output of an earlier command.
                 if let (true, Some(id)) = (is_update && command.ends_with(" ID"), known.keys().next()) {
                     command = command.replace(" ID", &format!(" {id}"));
                 }

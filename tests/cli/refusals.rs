@@ -10,7 +10,7 @@ use crate::shop::{Shop, places};
 use crate::support::{Gate, Place, eventually, soon};
 use crate::terminal::Disk;
 
-/// The id of the one task of a store, which waits and which no process has open.
+/// The id of the only task of a store. The task waits, and no process has the store open.
 async fn resting(place: &Place) -> String {
     let shop = Shop::open(place.clone()).await;
     let id = shop.later(1).await.to_string();
@@ -155,7 +155,7 @@ fn rusqlite_open(path: &std::path::Path) -> taskflow::rusqlite::Connection {
     taskflow::rusqlite::Connection::open(path).unwrap()
 }
 
-/// Each verb that looks.
+/// Runs each verb that only reads.
 fn looks_at_everything(url: &str, id: &str) {
     let each: [&[&str]; 14] = [
         &["status"],
@@ -179,7 +179,7 @@ fn looks_at_everything(url: &str, id: &str) {
     }
 }
 
-/// A disk with a file that has one waiting task: the URL of the file, and the id of the task.
+/// Makes a store with one waiting task on this disk. Returns the URL of its file, and the id of the task.
 async fn on_a_disk(disk: &Disk) -> (String, String) {
     let url = format!("sqlite://{}", disk.path().join("tasks.db").display());
     let builder = TaskManager::builder().store(url.as_str()).stats(false);
@@ -276,7 +276,7 @@ async fn contexts_name_stores_and_production_asks() {
             .exits(2)
             .says("Retry 1 task in `prod`, which is production?");
         ask(&["retry", &id, "--context", "prod", "--yes"]).exits(0);
-        // A store stays production, whatever way it is named.
+        // A production store stays one, by its context or by its URL.
         ask(&["cancel", &id, "--store", &place.url()]).exits(2).says("is production");
         ask(&["cancel", &id, "-c", "dev"]).exits(0);
         ask(&["count", "-c", "prdo"]).exits(2).says("there is no context `prdo`").says("`prod`");

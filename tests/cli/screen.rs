@@ -18,7 +18,7 @@ use crate::support::{DEADLINE, Place};
 /// The command in a terminal of 80 columns and 24 lines.
 struct Terminal {
     child: Child,
-    /// The side of the person: keys go in, and what is drawn comes out.
+    /// The side of the person: keys go in, and the drawn output comes out.
     person: File,
     /// The side of the command, whose settings it changes.
     program: File,
@@ -37,7 +37,7 @@ impl Terminal {
         grantpt(&person).unwrap();
         unlockpt(&person).unwrap();
         let path = ptsname(&person, Vec::new()).unwrap().into_string().unwrap();
-        // Or it would become the terminal of this process, if that leads a session, and end it when it is closed.
+        // Without this flag, a process that leads a session gets the terminal as its own, and ends when the terminal is closed.
         let no_control = i32::try_from(OpenptFlags::NOCTTY.bits()).unwrap();
         let program = OpenOptions::new().read(true).write(true).custom_flags(no_control).open(path).unwrap();
         tcsetwinsize(&program, Winsize { ws_row: 24, ws_col: 80, ws_xpixel: 0, ws_ypixel: 0 }).unwrap();
@@ -60,7 +60,7 @@ impl Terminal {
         Self { child, person, program, drawn, seen: String::new() }
     }
 
-    /// Waits until that has been drawn since the last key.
+    /// Waits until `text` has been drawn since the last key.
     fn sees(&mut self, text: &str) {
         let until = Instant::now() + DEADLINE;
         while !self.seen.contains(text) && !letters(&self.seen).contains(&text.replace(' ', "")) {
@@ -82,7 +82,7 @@ impl Terminal {
         !tcgetattr(&self.program).unwrap().local_modes.contains(LocalModes::ICANON | LocalModes::ECHO)
     }
 
-    /// Waits for the end: the terminal is as it was before.
+    /// Waits for the end of the command, and checks that it has restored the terminal.
     fn ends(mut self) -> i32 {
         let status = self.child.wait().unwrap();
         assert!(!self.is_raw(), "the terminal still takes keys one by one");
@@ -91,7 +91,7 @@ impl Terminal {
     }
 }
 
-/// What is drawn, without spaces and without the sequences that move the cursor: a cell that stays as it was is not drawn again.
+/// The drawn text, without spaces and without the sequences that move the cursor: an unchanged cell is not drawn again.
 fn letters(drawn: &str) -> String {
     let mut parts = drawn.split('\u{1b}');
     let first = parts.next().unwrap_or_default().to_owned();

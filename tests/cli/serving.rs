@@ -1,4 +1,4 @@
-//! `taskflow serve`, and what it is configured with.
+//! `taskflow serve`, and its configuration.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
@@ -7,7 +7,7 @@ use std::process::{Child, Stdio};
 use crate::command::{Ran, aside, run, taskflow};
 use crate::shop::{Shop, places};
 
-/// A server that is ended with the test.
+/// A server that ends with the test.
 pub(crate) struct Served {
     child: Child,
     address: String,
@@ -33,7 +33,7 @@ impl Served {
         self.ask("GET", path, header, "")
     }
 
-    /// The same of a request with a JSON body.
+    /// The status and the body of the answer to a POST with a JSON body.
     pub(crate) fn post(&self, path: &str, body: &str) -> (u16, String) {
         let header = format!(
             "Origin: http://{}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n",

@@ -1,4 +1,4 @@
-//! A shop that sends mails, whose mail server is away.
+//! A shop that sends mails while its mail server is away.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -130,7 +130,7 @@ pub(crate) fn new_import(tasks: &TaskManager, customer: u64) -> NewTask {
     tasks.add_task(import, (customer,)).into_new_task()
 }
 
-/// A file, and the servers that there are.
+/// A SQLite file, and a namespace of each server that is installed.
 pub(crate) fn places() -> Vec<Place> {
     let servers = [postgres::shared_url(), redis::shared_url()];
     [Place::sqlite()].into_iter().chain(servers.into_iter().flatten().map(Place::Server)).collect()

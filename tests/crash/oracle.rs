@@ -91,14 +91,14 @@ impl Oracle {
         self.check(tasks).await;
     }
 
-    /// Every accepted task has ended; every run that began is an attempt of the record, in the process that says so;
-    /// two runs only after one that was lost or given back; a success has come to its end; and a task that never
-    /// said it may run twice did not.
+    /// Checks that every accepted task has ended; that each run that began is an attempt of the record, with the process
+    /// that ran it; that only lost or handed back attempts are followed by another; that the body of each success came to
+    /// its end; that all others are `once` tasks that were interrupted; and that no `once` task ran twice.
     pub(crate) async fn check(&self, tasks: &TaskManager) {
         self.check_but_cancelled(tasks, &HashSet::new()).await;
     }
 
-    /// The same where these were asked to stop, which may have ended them as cancelled.
+    /// Like [`check`](Self::check), but the tasks in `asked` were asked to stop, so they may have ended as cancelled.
     pub(crate) async fn check_but_cancelled(&self, tasks: &TaskManager, asked: &HashSet<TaskId>) {
         assert!(!self.accepted.is_empty());
         for id in &self.accepted {

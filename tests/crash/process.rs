@@ -14,10 +14,10 @@ use tempfile::TempDir;
 
 use crate::servers::{self, postgres::PostgresServer, redis::RedisServer};
 
-/// For how long a process may say nothing while its end is waited for.
+/// The longest time between two lines of a process, or between its last line and its end.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Variables, beside those of this process.
+/// Environment variables, in addition to those of this process.
 pub(crate) type Environment = Vec<(&'static str, String)>;
 
 /// A store and a ledger that several processes share.
@@ -50,7 +50,7 @@ impl SmallDisk {
 
 impl Drop for SmallDisk {
     fn drop(&mut self) {
-        // It has nothing open any more: the workers are gone.
+        // No process has a file on it open: the workers are gone.
         let _ = Command::new("umount").arg("--lazy").arg(&self.0).status();
     }
 }
@@ -103,7 +103,8 @@ impl Lab {
         Some(Self { lease: Duration::from_secs(10), ..Self::at(url, directory) })
     }
 
-    /// On a disk of its own, with room for the log at its longest (64 MiB) and more; the ledger is elsewhere. `None`, with a note, if this user may not mount one.
+    /// A store on a disk of its own, with room for the log at its longest (64 MiB) and more. The ledger is elsewhere. `None`,
+    /// with a note, if this user may not mount a disk.
     pub(crate) fn sqlite_on_a_small_disk() -> Option<Self> {
         let directory = tempfile::tempdir().unwrap();
         let disk = SmallDisk::mount(directory.path())?;
@@ -239,7 +240,7 @@ impl Lab {
         std::fs::remove_file(self.ballast()).unwrap();
     }
 
-    /// Waits for a condition; fails when it does not come.
+    /// Waits for a condition. Panics if it does not hold within `limit`.
     pub(crate) async fn until<F: Future<Output = bool>>(&self, limit: Duration, condition: impl Fn() -> F) {
         let begin = Instant::now();
         while !condition().await {
@@ -320,7 +321,7 @@ fn wrong_clock(library: &str, how: &[(&'static str, String)]) -> Environment {
     library.into_iter().chain(how.iter().cloned()).collect()
 }
 
-/// What a process says, line by line. It is read at once, so that the process need not wait for a reader.
+/// The lines that a process prints. A thread reads them at once, so that the process does not wait for a reader.
 fn lines(pipe: impl Read + Send + 'static) -> Receiver<String> {
     let (sender, receiver) = std::sync::mpsc::channel();
     let lines = BufReader::new(pipe).lines().map_while(Result::ok);
@@ -355,7 +356,7 @@ impl Process {
         self.signal(Signal::TERM);
     }
 
-    /// Stands still.
+    /// Makes the process stand still until [`go_on`](Self::go_on).
     pub(crate) fn stop(&self) {
         self.signal(Signal::STOP);
     }
@@ -368,7 +369,7 @@ impl Process {
         self.child.try_wait().unwrap().is_none()
     }
 
-    /// Waits for its end, and returns its output.
+    /// Waits for the end of the process, and returns its output.
     pub(crate) fn wait_for_end(&mut self) -> String {
         let mut said = String::new();
         for lines in [&self.stdout, &self.stderr] {
@@ -390,7 +391,7 @@ impl Process {
         }
     }
 
-    /// Waits for its end, and checks that it succeeded.
+    /// Waits for the end of the process, and checks that it succeeded.
     pub(crate) fn ended_well(mut self) -> String {
         let said = self.wait_for_end();
         assert!(self.child.wait().unwrap().success(), "{said}");

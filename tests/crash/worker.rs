@@ -4,8 +4,8 @@
 //!
 //! `worker URL LEDGER add N KIND`: adds N tasks and ends.
 //! `worker URL LEDGER run`: runs tasks until it is asked to stop.
-//! `worker URL LEDGER serve ADDERS`: runs tasks, and adds as fast as it is answered and its queue takes them, until it is
-//! asked to stop.
+//! `worker URL LEDGER serve ADDERS`: runs tasks, and adds them with ADDERS adders as fast as the store answers and the queue
+//! has room, until it is asked to stop.
 #![allow(clippy::print_stdout, reason = "its parent reads that it is ready, and how it ended")]
 
 use std::fs::{File, OpenOptions};
@@ -130,7 +130,7 @@ async fn main() {
                     }
                     // The database is away: a service would answer 503, and the next request comes.
                     Err(error) if error.is_transient() => note("refused", TaskId::new(), 0),
-                    // The process ends.
+                    // The manager has shut down.
                     Err(_) => return,
                 }
             }

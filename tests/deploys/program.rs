@@ -1,5 +1,5 @@
-//! The next version of the programs of `schedule_deploys.rs` and `catalogue.rs`: it declares the same schedule otherwise. It runs
-//! until its standard input ends.
+//! The next version of the programs of `schedule_deploys.rs` and `catalogue.rs`: it declares the same schedule with other
+//! settings. It runs until its standard input ends.
 
 #![expect(clippy::print_stdout, reason = "the test reads that it has started")]
 

@@ -1,8 +1,8 @@
-//! What could be taken for sealed is refused, and observers see only what is sealed.
+//! Arguments that look sealed are refused, and observers see sealed values only in their sealed form.
 
 use super::*;
 
-/// Arguments that begin as sealed ones do. The first is sealed, but for another task.
+/// Arguments that begin like sealed ones. The first is sealed, but for another task.
 const AS_SEALED: [&str; 3] = [SEALED, r#"{"$tf":"enc1"}"#, r#"{"$tf":7,"name":"Ada"}"#];
 
 /// Whether an add was refused for how its arguments begin.
@@ -30,12 +30,12 @@ async fn arguments_that_begin_as_sealed_ones_are_refused_by_every_add() {
             refused(tasks.add_all([eager]).await);
             refused(tasks.schedule(new(), Every::new(Duration::from_secs(1)).unwrap()).await);
         }
-        // One that is refused takes the others of its batch with it.
+        // One refused task makes its whole batch fail.
         let both = [greet(secret()).into_new_task(), NewTask::new("greet", Ok(AS_SEALED[1].into()))];
         refused(tasks.add_all(both).await);
         assert_eq!(tasks.counts().await.unwrap().total(), before);
 
-        // The mark is that of the first name alone, written so.
+        // Only `{"$tf"` at the very beginning marks a sealed value.
         for args in [r#"{ "$tf":1,"name":"Ada"}"#, r#"{"name":"{\"$tf\":1}"}"#, r#"{"name":"Ada","$tf":1}"#] {
             let added = tasks.add_all([NewTask::new("greet", Ok(args.into()))]).await.unwrap().remove(0);
             let ended = ends(&tasks, added.id()).await;
@@ -90,7 +90,7 @@ async fn observers_hear_of_a_sealed_task_only_what_is_stored() {
         SEEN.clear();
         let encrypt = Encrypt::new(Keyring::new(key(1))).args().errors().logs();
         let builder = place.builder().schedules(false).encrypt(encrypt).observer(SEEN.clone());
-        // Middleware is beside the body: it sees what the body sees.
+        // Middleware sees the plain values, like the body.
         let tasks = builder.middleware(SeesSecret).start().await.unwrap();
         let handle = tasks.add_task(lingers, (SECRET.to_owned(),)).await.unwrap();
         soon(SEEN.wait_for(|event| event.kind.kind() == EventKind::Failed)).await;

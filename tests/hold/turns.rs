@@ -94,7 +94,7 @@ async fn a_release_waits_neither_for_a_free_slot_nor_for_the_end_of_a_shutdown()
             let tasks = tasks.clone();
             async move { tasks.shutdown(Duration::ZERO).await }
         });
-        // It is asked to stop, so the shutdown has begun.
+        // The running task is asked to stop, so the shutdown has begun.
         let hold = tasks.hold();
         hold.add_task(mark, ()).await.unwrap();
         inside.reached(2).await;
@@ -130,7 +130,7 @@ async fn a_cancel_during_a_turn_is_written_after_it() {
     answered.reached(1).await;
     let cancel = never.cancel("not wanted");
     for _ in 0..50 {
-        // Each of these is written by a task that begins after the cancel.
+        // A tokio task that begins after that of the cancel writes each of these.
         tasks.add_task(mark, ()).run_in(Duration::from_secs(3_600)).await.unwrap();
     }
     assert_eq!(releases.count(), (0, 1), "two writes at once would both have the first release");

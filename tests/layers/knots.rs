@@ -34,7 +34,7 @@ pub(crate) fn knots(imports: &BTreeSet<Import>) -> Vec<Knot> {
             reached.keys().filter(|other| mutual(module, other)).map(|other| (*other).to_owned()).collect();
         tied.extend(modules.iter().cloned());
         let within = |import: &&Import| modules.contains(&import.from) && modules.contains(&import.to);
-        // Of each pair the first line.
+        // Keeps the first line of each pair.
         let mut imports: Vec<_> = imports.iter().filter(within).cloned().collect();
         imports.dedup_by(|next, first| (&next.from, &next.to) == (&first.from, &first.to));
         knots.push(Knot { modules, imports });
@@ -42,7 +42,7 @@ pub(crate) fn knots(imports: &BTreeSet<Import>) -> Vec<Knot> {
     knots
 }
 
-/// All that is used from `from` on.
+/// All modules that `from` uses, directly or through others.
 fn reach<'a>(from: &'a str, uses: &BTreeMap<&'a str, BTreeSet<&'a str>>) -> BTreeSet<&'a str> {
     let (mut reached, mut next) = (BTreeSet::new(), vec![from]);
     while let Some(module) = next.pop() {

@@ -20,7 +20,7 @@ pub(crate) struct Modules {
 #[derive(Debug, Default)]
 struct Module {
     file: PathBuf,
-    /// The module that the file is, which an inline module belongs to.
+    /// The module of the file. It differs from this module if this one is inline.
     home: String,
     /// Names of the items that are defined here.
     items: BTreeSet<String>,

@@ -70,8 +70,8 @@ async fn a_recorder_is_given_every_gauge_and_counter_of_the_page() {
             Some((on_page(key.key()), value))
         })
         .collect();
-    // Histograms go to the recorder as they happen, and so do counters of tasks. Schedules of this program become later while
-    // the page is read. The test kit runs tasks in a second manager, whose store calls count, too.
+    // The values of histograms and the counters of tasks go to the recorder as they happen. The lateness of this program's
+    // schedules grows while the page is read. The test kit runs tasks in a second manager, whose store calls count, too.
     let apart = ["_seconds", "taskflow_tasks_", "taskflow_attempts_", "taskflow_retries_", "taskflow_store_"];
     let mut compared = 0;
     for (sample, value) in page.iter().filter(|(sample, _)| !apart.iter().any(|part| sample.contains(part))) {
@@ -93,7 +93,7 @@ async fn a_gauge_whose_labels_are_gone_is_set_to_nothing() {
     let snapshotter = recorder.snapshotter();
     let _here = metrics::set_default_local_recorder(&recorder);
     let t = TestTasks::new().configure(|tasks| tasks.state(Gate::default())).start().await;
-    // A snapshot takes the value away, so that only a later push can be seen in the next one.
+    // A snapshot removes the value, so the next snapshot shows only a later push.
     let limit = || {
         let all = snapshotter.snapshot().into_vec();
         all.into_iter().find_map(|(key, _, _, value)| match value {

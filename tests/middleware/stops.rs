@@ -161,7 +161,7 @@ async fn a_synchronous_body_keeps_its_slot_if_its_middleware_gives_it_up() {
         let Bench { tasks, notes, gate, peak } = start(&place, impatient, GRACE).await;
         let handle = tasks.add_task(waits_sync, ()).await.unwrap();
         eventually("it was given up", || async { (!seen(&notes).is_empty()).then_some(()) }).await;
-        // A task that ran after it had the slot of the abandoned one.
+        // A later task has run, in the slot of the abandoned one.
         soon(tasks.add_task(plain, ()).await.unwrap().wait()).await.unwrap();
         assert_eq!(support::record(&tasks, handle.id()).await.status, TaskStatus::Running);
         gate.open();

@@ -45,7 +45,7 @@ impl Flow {
     }
 }
 
-/// How often each task is in these files.
+/// How many events of each task these files have.
 fn events_by_task(files: &[PathBuf]) -> HashMap<String, usize> {
     let mut found = HashMap::new();
     for line in files.iter().flat_map(|file| lines_of(file)) {
@@ -115,7 +115,7 @@ async fn an_external_rotator_is_noticed_while_ten_thousand_events_flow() {
             let mut moved = 0;
             while !is_over.load(Ordering::SeqCst) {
                 std::thread::sleep(Duration::from_millis(5));
-                // Only a file that is there, and not always with a new one in its place.
+                // Renames the file if it exists, and puts a new one in its place every second time.
                 if fs::rename(&path, path.with_extension(format!("{moved}"))).is_ok() {
                     moved += 1;
                     if moved % 2 == 0 {

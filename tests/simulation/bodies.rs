@@ -51,7 +51,7 @@ impl Bodies {
         (Going(self.clone(), n), times)
     }
 
-    /// Waits until the history lets it go on.
+    /// Waits until [`let_go`](Self::let_go) picks this body.
     async fn wait(&self) {
         let (go, gone) = oneshot::channel();
         {
@@ -74,7 +74,7 @@ impl Bodies {
         }
     }
 
-    /// Lets all bodies go on, now and later.
+    /// Lets all bodies go on, also those that begin later.
     pub(crate) fn let_all_go(&self) {
         let mut seen = self.seen();
         seen.is_over = true;

@@ -1,4 +1,4 @@
-//! Plays one history: what a program, its operators and its machines do, in the order that the seed gives.
+//! Plays one history: the acts of a program, its operators and its machines, in the order that the seed gives.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use crate::oracle::{self, Found};
 
 const LEASE: Duration = Duration::from_secs(6);
 
-/// What the program knows of an add.
+/// What the program knows about an add.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Known {
     /// It returned `Ok`.
@@ -29,7 +29,7 @@ pub(crate) enum Known {
 pub(crate) enum Kind {
     /// May not run twice.
     Once,
-    /// May run again after a lost run, and fails that often.
+    /// May run again after a lost run, and fails the first `fails` times.
     Again { fails: u32 },
 }
 
@@ -50,7 +50,7 @@ pub(crate) struct Added {
     pub(crate) cancelled: bool,
     pub(crate) deleted: bool,
     pub(crate) retried: u32,
-    /// What its waiting caller was told.
+    /// The answer to its waiting caller.
     pub(crate) told: Option<Result<u32, TaskFailure>>,
 }
 
@@ -76,9 +76,9 @@ pub(crate) struct History {
     pub(crate) bodies: Bodies,
     pub(crate) added: Vec<Added>,
     pub(crate) weather: Weather,
-    /// Since when all has been well.
+    /// The instant since which nothing has gone wrong.
     pub(crate) well_since: Option<SystemTime>,
-    /// Adds that have not returned, and the places of their tasks.
+    /// Adds that have not returned, and the indexes of their tasks in `added`.
     adds: Vec<(Vec<usize>, JoinHandle<Answer>)>,
     cancels: Vec<(usize, JoinHandle<Option<CancelOutcome>>)>,
     /// Callers that wait for results.
@@ -135,7 +135,7 @@ impl History {
     }
 
     async fn play(&mut self) {
-        // A third of the histories are calm: much must hold there that cannot hold while processes die.
+        // A third of the histories are calm. Some promises hold only there, and not while processes die.
         let most = if self.chance.u32(0..3) == 0 { 66 } else { 108 };
         for _ in 0..self.chance.usize(6..22) {
             let step = self.chance.u32(0..most);
@@ -156,7 +156,7 @@ impl History {
             63 => self.operate().await,
             64 => self.pause(true),
             65 => self.pause(false),
-            // From here on something breaks.
+            // Something breaks in these steps.
             66..=79 => {
                 self.weather.is_rough = true;
                 let fault = self.fault();
@@ -362,7 +362,7 @@ impl History {
         let mut handles = answer.into_iter().flatten();
         for place in places {
             let added = &mut self.added[place];
-            // It does not matter which of several adds of one key it was.
+            // If several adds have one key, it does not matter which of them has returned.
             if let Some(open) = added.known.iter_mut().find(|known| **known == Known::Unknown) {
                 *open = known;
             }
@@ -385,7 +385,7 @@ impl History {
             self.t.second_worker().await;
         }
         self.well_since = Some(self.t.now());
-        // A pause that is late comes before this.
+        // A pause that is still under way takes effect before this.
         self.t.advance("20s").await;
         self.pause(false);
         for round in 0..if self.weather.jumps > 0 { 16 } else { 6 } {

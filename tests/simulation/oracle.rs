@@ -88,7 +88,7 @@ fn ticks(history: &History, records: &[TaskRecord], wrong: &mut Vec<String>) {
     if ticks.len() < number && history.weather.set_back <= CORRECTION {
         wrong.push(format!("{} ticks ran twice", number - ticks.len()));
     }
-    // A clock that was set back has its ticks behind it.
+    // After a clock was set back, there are no ticks until it shows the earlier time again.
     let Some(since) = history.well_since.filter(|_| history.weather.jumps == 0) else { return };
     let well = history.t.now().duration_since(since).unwrap_or_default();
     let number = ticks.iter().flatten().filter(|at| **at > since).count();
@@ -108,7 +108,7 @@ fn told(record: &TaskRecord) -> String {
     format!("{name} {args} {status} {} {attempts:?} {:?}", since(record.created_at), record.error)
 }
 
-/// What is wrong with one task at the end of its history.
+/// Adds to `found` what is wrong with one task at the end of its history.
 fn judge_one(added: &Added, history: &History, records: &[TaskRecord], found: &mut Vec<String>) {
     let n = added.n;
     let of: Vec<_> = records.iter().filter(|it| has_number(it, n)).collect();

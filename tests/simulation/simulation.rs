@@ -10,7 +10,7 @@
 //! ```
 
 #![allow(clippy::unwrap_used, reason = "a test that finds an error fails")]
-#![allow(clippy::print_stdout, reason = "a person asks for a history, or for how many there were")]
+#![allow(clippy::print_stdout, reason = "it prints a history, or the number of histories, for a person")]
 
 mod bodies;
 mod bugs;
@@ -27,8 +27,8 @@ use history::play;
 /// How many histories are played, if `HISTORIES` does not say. A debug build plays them in a few seconds.
 const HISTORIES: u64 = 200;
 
-/// Seeds whose histories fail without the protection against late answers of the store: stopping runs whose leases have ended,
-/// renewing late leases at once, and keeping the fences of one task in order. They are played first.
+/// The histories of these seeds fail without the protection against late answers of the store: stopping runs whose leases have
+/// ended, renewing late leases at once, and keeping the fences of one task in order. They are played first.
 const KEPT: [u64; 3] = [296, 29_889, 59_266];
 
 fn number(variable: &str, otherwise: u64) -> u64 {

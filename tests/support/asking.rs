@@ -16,7 +16,7 @@ use crate::support::soon;
 /// The site of these tests.
 pub(crate) const HOST: &str = "127.0.0.1:3000";
 
-/// Its origin.
+/// The origin of that site.
 pub(crate) const ORIGIN: &str = "http://127.0.0.1:3000";
 
 /// A router, and the secrets of the tokens that it knows.

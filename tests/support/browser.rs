@@ -36,7 +36,7 @@ pub(crate) enum Scripts {
 }
 
 impl Browser {
-    /// `None` where there is no browser: then that was said.
+    /// `None`, with a note, if there is no browser.
     pub(crate) async fn start(scripts: Scripts, width: u32, height: u32) -> Option<Self> {
         let mut command = Command::new("chromedriver");
         command.arg("--port=0").stdout(Stdio::piped()).stderr(Stdio::null());
@@ -55,7 +55,7 @@ impl Browser {
             .map_while(Result::ok)
             .find_map(|line| line.split_once(started)?.1.trim_end_matches('.').parse().ok())
             .expect("the driver tells its port");
-        // It goes on writing, and must not wait for a reader.
+        // The driver goes on writing, and must not wait for a reader.
         std::thread::spawn(move || lines.for_each(drop));
         let preferences = match scripts {
             Scripts::On => json!({}),
@@ -76,7 +76,7 @@ impl Browser {
         let mut client = ClientBuilder::new(hyper_util::client::legacy::connect::HttpConnector::new());
         let connected = client.capabilities(wanted).connect(&address);
         let page = tokio::time::timeout(DEADLINE * 2, connected).await.unwrap().unwrap();
-        // Of the page itself, which on a phone is narrower than a window may be.
+        // The size of the window. A phone is narrower than a window may be: see `as_phone`.
         page.set_window_size(width, height).await.unwrap();
         Some(Self { page, driver })
     }
@@ -114,7 +114,7 @@ impl Browser {
     }
 
     pub(crate) async fn click(&self, text: &str) {
-        // Live parts of a page are replaced, perhaps between the look and the click.
+        // A live part of the page may be replaced between the search and the click.
         eventually(text, || async { self.named(text).await.click().await.ok() }).await;
     }
 
@@ -173,7 +173,7 @@ impl Browser {
         self.page.screenshot().await.unwrap()
     }
 
-    /// What the browser complained of since the last call: errors of scripts, refused loads, violations of the policy.
+    /// The complaints of the browser since the last call: errors of scripts, refused loads, violations of the policy.
     pub(crate) async fn complaints(&self) -> Vec<String> {
         let log = self.page.issue_cmd(Vendor("se/log", json!({"type": "browser"}))).await.unwrap();
         let entries = log.as_array().cloned().unwrap_or_default();

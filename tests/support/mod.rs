@@ -1,4 +1,4 @@
-//! What several tests share: places to keep tasks, and waiting for conditions with a deadline.
+//! Shared by the tests: places to keep tasks, and waiting for conditions with a deadline.
 
 #![allow(dead_code, reason = "each test binary uses its part")]
 #![allow(clippy::unwrap_used, reason = "a test that finds an error fails")]
@@ -17,7 +17,7 @@ use tokio::sync::watch;
 /// The longest a test waits for anything: far beyond what a loaded machine needs.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
 
-/// Where tasks are kept, for as many managers as want to share it: also one after the other, as over a restart.
+/// A place that keeps tasks. Any number of managers can share it, at once or one after the other, as over a restart.
 #[derive(Clone, Debug)]
 pub(crate) enum Place {
     Memory(MemoryStore),
@@ -32,12 +32,12 @@ impl Place {
 
     pub(crate) fn sqlite() -> Self {
         let directory = tempfile::tempdir().unwrap();
-        // Connecting makes no store.
+        // Makes the store, because connecting makes none.
         drop(SqliteStore::open(directory.path().join("tasks.db")).unwrap());
         Self::Sqlite(Arc::new(directory))
     }
 
-    /// Each kind of store, empty.
+    /// An empty store in memory and one in a SQLite file.
     pub(crate) fn each() -> [Self; 2] {
         [Self::memory(), Self::sqlite()]
     }
@@ -69,12 +69,12 @@ impl Place {
     }
 }
 
-/// What `future` gives, which must be soon.
+/// The output of `future`, which must come before the deadline.
 pub(crate) async fn soon<T>(future: impl IntoFuture<Output = T>) -> T {
     tokio::time::timeout(DEADLINE, future.into_future()).await.expect("it did not come before the deadline")
 }
 
-/// Asks until there is an answer.
+/// Asks until the answer is `Some`. Panics at the deadline.
 pub(crate) async fn eventually<T, F: Future<Output = Option<T>>>(
     what: &str,
     mut ask: impl FnMut() -> F,
@@ -93,12 +93,12 @@ pub(crate) async fn eventually<T, F: Future<Output = Option<T>>>(
     }
 }
 
-/// The record, which is there.
+/// The record of a task, which must exist.
 pub(crate) async fn record(tasks: &TaskManager, id: TaskId) -> TaskRecord {
     tasks.get(id).await.unwrap().expect("it has a record")
 }
 
-/// The record once it is of that status.
+/// Waits until the task has that status, and returns its record.
 pub(crate) async fn reaches(tasks: &TaskManager, id: TaskId, status: TaskStatus) -> TaskRecord {
     let last = Mutex::new(None);
     let asking = async {
@@ -117,13 +117,13 @@ pub(crate) async fn reaches(tasks: &TaskManager, id: TaskId, status: TaskStatus)
     }
 }
 
-/// The record once it has ended, however.
+/// Waits until the task has ended in any way, and returns its record.
 pub(crate) async fn ends(tasks: &TaskManager, id: TaskId) -> TaskRecord {
     eventually("it ended", || async { Some(record(tasks, id).await).filter(|task| task.status.is_final()) })
         .await
 }
 
-/// Something tasks wait at until it is opened; it counts who came.
+/// Tasks wait at a gate until it is opened. It counts the tasks that came.
 #[derive(Clone, Debug)]
 pub(crate) struct Gate(Arc<watch::Sender<(usize, bool)>>);
 
@@ -168,7 +168,7 @@ impl Gate {
     }
 }
 
-/// What tasks wrote down, in order.
+/// Values that tasks wrote, in order.
 #[derive(Debug)]
 pub(crate) struct Notes<T>(Arc<Mutex<Vec<T>>>);
 

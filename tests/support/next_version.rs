@@ -19,7 +19,7 @@ impl NextVersion {
         Self(child)
     }
 
-    /// Ends in order.
+    /// Lets the process shut down, and waits for its end.
     pub(crate) fn stop(mut self) {
         drop(self.0.stdin.take());
         self.0.wait().unwrap();

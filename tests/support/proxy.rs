@@ -1,4 +1,4 @@
-//! A TCP proxy that tests tell where to lead.
+//! A TCP proxy whose target a test can change.
 
 #![allow(dead_code, reason = "each test binary uses its part")]
 
@@ -21,9 +21,9 @@ pub(crate) struct Proxy {
 
 #[derive(Debug)]
 struct Limits {
-    /// Nobody is led anywhere while it is set.
+    /// While it is set, new connections are closed.
     refuses: AtomicBool,
-    /// How many bytes may still go to the server before every connection is cut; less than nothing: any number.
+    /// How many bytes may still go to the server before every connection is cut. Negative: any number.
     left: AtomicI64,
     accepted: AtomicUsize,
     /// Bytes that came from the server.
@@ -44,7 +44,7 @@ impl Limits {
 }
 
 impl Proxy {
-    /// One that leads to that port.
+    /// A proxy that leads to that port.
     pub(crate) async fn to(target: u16) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let port = listener.local_addr().expect("it is bound").port();
@@ -65,7 +65,7 @@ impl Proxy {
         self.port
     }
 
-    /// Leads new connections there. Those that are open stay where they are.
+    /// Leads new connections to this port. Open connections stay where they are.
     pub(crate) fn lead_to(&self, target: u16) {
         self.target.store(target, Ordering::Release);
     }
@@ -122,7 +122,7 @@ async fn pass(listener: TcpListener, target: Arc<AtomicU16>, cut: watch::Sender<
     }
 }
 
-/// Passes bytes on until one side ends. Answers whether no more may go.
+/// Passes bytes on until one side ends or no more may pass. Answers whether the limit was the reason.
 async fn forward(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, may_pass: impl Fn(usize) -> bool) -> bool {
     let mut bytes = vec![0; 16 << 10];
     while let Ok(n @ 1..) = from.read(&mut bytes).await {

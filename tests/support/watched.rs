@@ -9,7 +9,7 @@ use taskflow::Store;
 
 use crate::wrapper::Wrapper;
 
-/// Another store, watched.
+/// A wrapped store, and the counts of its calls.
 #[derive(Clone, Debug)]
 pub(crate) struct Watched {
     pub(crate) store: Wrapper,
@@ -27,7 +27,7 @@ impl Watched {
         Self { store, calls }
     }
 
-    /// How often each call was made since the last time; none for calls that were not made.
+    /// How often each call was made since the last [`take_calls`](Self::take_calls). Calls that were not made are missing.
     pub(crate) fn take_calls(&self) -> BTreeMap<&'static str, u64> {
         std::mem::take(&mut self.calls.lock().unwrap())
     }

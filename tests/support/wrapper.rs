@@ -13,7 +13,7 @@ use taskflow::store::{
     HintStream, Immediate, InsertBatch, Inserted, Refusal, StoreCall, StoreFuture, StoreLayer,
 };
 
-/// What happens before a call, and instead of it if that is an error.
+/// Runs before a call. If it ends with an error, that is the answer, and the call is not made.
 pub(crate) type Before = Pin<Box<dyn Future<Output = Result<(), StoreError>> + Send>>;
 
 /// Gets the name of each call. It runs when the call is made; the future that it returns runs when the call is awaited.
@@ -59,13 +59,13 @@ impl Wrapper {
         }
     }
 
-    /// Inserts at once, as the store inside does.
+    /// Inserts immediately, like the inner store, and shows each batch to `hook` before.
     #[must_use]
     pub(crate) fn inserting_now(self, hook: impl Fn(&InsertBatch) + Send + Sync + 'static) -> Self {
         Self { before_insert_now: Some(Arc::new(hook)), ..self }
     }
 
-    /// Changes only inserts, and sees each batch.
+    /// Runs `hook` only before inserts, with each batch.
     pub(crate) fn of_inserts(
         inner: Arc<dyn Store>,
         hook: impl Fn(&InsertBatch) -> Before + Send + Sync + 'static,
@@ -74,13 +74,13 @@ impl Wrapper {
         Self { before_insert, ..Self::new(inner, |_| go_on()) }
     }
 
-    /// The chosen calls are made, and their answers are lost.
+    /// Makes the calls that `loses` chooses, and loses their answers.
     #[must_use]
     pub(crate) fn losing(self, loses: impl Fn(&'static str) -> bool + Send + Sync + 'static) -> Self {
         Self { loses: Arc::new(loses), ..self }
     }
 
-    /// Does inserts, and changes their answers.
+    /// Makes inserts, and changes their answers.
     #[must_use]
     pub(crate) fn answering_inserts(self, inserted: InsertAnswer) -> Self {
         Self { inserted, ..self }
@@ -94,7 +94,7 @@ impl Wrapper {
     }
 }
 
-/// The call goes on at once.
+/// A hook's answer that does nothing: the call goes on at once.
 pub(crate) fn go_on() -> Before {
     Box::pin(std::future::ready(Ok(())))
 }

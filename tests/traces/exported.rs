@@ -26,12 +26,12 @@ impl Traced {
         tracing_subscriber::registry().with(wanted).with(layer)
     }
 
-    /// For this thread, on which all of a test runs.
+    /// Collects the spans of this thread, on which the whole test runs.
     pub(crate) fn here(&self) -> tracing::subscriber::DefaultGuard {
         tracing::subscriber::set_default(self.subscriber())
     }
 
-    /// The spans of that name that have ended, oldest first.
+    /// Waits until `count` spans of that name have ended, and returns them, oldest first.
     pub(crate) async fn spans(&self, name: &str, count: usize) -> Vec<SpanData> {
         eventually(&format!("{count} spans `{name}`"), || async {
             let all = self.exporter.get_finished_spans().unwrap();

@@ -1,4 +1,4 @@
-//! Generates the constants for the options, to which the descriptor points.
+//! Generates the constants with the options. The descriptor points to them.
 
 use std::time::Duration;
 

@@ -11,8 +11,8 @@ use crate::errors::Errors;
 use crate::options::{Attribute, Options};
 use crate::signature::{Function, Shape};
 
-/// The expanded task and all errors. If the function cannot be a task, it is emitted as a plain function, so that code that calls
-/// it does not fail too.
+/// The expanded task and all errors. If the function cannot be a task, it is emitted as a plain function, so that the code that
+/// calls it causes no further errors.
 pub(crate) fn expand(attribute: Attribute, options: TokenStream, item: &TokenStream) -> TokenStream {
     let mut errors = Errors::default();
     let options = Options::parse(attribute, options, &mut errors);

@@ -33,15 +33,15 @@ impl<'a> Expansion<'a> {
         }
     }
 
-    /// The user's function, verbatim. It is an *associated* function and therefore not in lexical scope. So its own name inside
-    /// its body still means the task, and it can call itself or add itself again.
+    /// The user's function, verbatim. It is an *associated* function, so its name is not in lexical scope. Therefore that name
+    /// inside its body still means the task, and the function can call itself or add itself again.
     fn body(&self) -> TokenStream {
         let Function { sig, body, .. } = self.function;
         let (_, attrs) = self.function.split_attributes();
         quote! {
             impl __TaskflowTask {
                 #(#attrs)*
-                // The form of a task forces these patterns on the user.
+                // The form of a task forces the user to write code that these lints refuse.
                 #[allow(clippy::needless_pass_by_value, clippy::unnecessary_wraps, clippy::unused_async)]
                 #sig #body
             }
@@ -100,7 +100,7 @@ impl<'a> Expansion<'a> {
         let (arguments, injected) = (tuple(&arguments), tuple(&injected));
         let takes = quote!(#injected: Self::Injected, #arguments: Self::Args);
         let call = if self.shape.is_async {
-            // The only place that requires the future to be `Send`. The span puts that error at the function's name.
+            // Only this code requires the future to be `Send`. The span shows that error at the function's name.
             quote_spanned!(name.span()=> ::std::boxed::Box::pin(Self::#name(#(#all),*)))
         } else {
             quote!(::std::boxed::Box::pin(async move { Self::#name(#(#all),*) }))
@@ -321,8 +321,8 @@ impl ToTokens for Expansion<'_> {
     }
 }
 
-/// The spans of the first and the last token of a type. The compiler shows code with these spans as that type. So an error in the
-/// type that is found in several places becomes one message.
+/// The spans of the first and the last token of a type. The compiler shows code with these spans as that type. So an error of the
+/// type that the compiler finds in several places is reported only once.
 struct Ends {
     first: Span,
     last: Span,
@@ -362,7 +362,7 @@ impl Ends {
     }
 }
 
-/// A tuple that errors show at `span`.
+/// A tuple with the span at which errors are shown.
 fn tuple_at<T: ToTokens>(span: Span, elements: &[T]) -> Group {
     let mut group = Group::new(Delimiter::Parenthesis, quote!(#(#elements,)*));
     group.set_span(span);

@@ -10,7 +10,7 @@ const MAX_TYPE: usize = 200;
 /// The longest summary, in characters.
 const MAX_SUMMARY: usize = 300;
 
-/// A type as a person would write it: `Vec<(String, u32)>`. A very long one is cut off.
+/// A type as a person would write it: `Vec<(String, u32)>`. A text longer than [`MAX_TYPE`] is cut off.
 pub(super) fn of_type(ty: &Type) -> String {
     let mut text = String::new();
     write(ty.to_token_stream(), &mut text);
@@ -30,18 +30,18 @@ pub(super) fn is_option(ty: &Type) -> bool {
     }
 }
 
-/// The first line of the documentation that says something.
+/// The first line of the documentation that is not empty.
 pub(super) fn summary(attrs: &[Attribute]) -> Option<String> {
     let docs = attrs.iter().filter(|attr| attr.path().is_ident("doc")).filter_map(|attr| match &attr.meta {
         Meta::NameValue(pair) => match &pair.value {
             Expr::Lit(ExprLit { lit: Lit::Str(text), .. }) => Some(text.value()),
-            // A macro such as `include_str!`, which is not expanded yet.
+            // A macro such as `include_str!` is not expanded yet.
             _ => None,
         },
         _ => None,
     });
     let text = docs.collect::<Vec<_>>().join("\n");
-    // The lines of a block comment begin with an asterisk; a list item has a space after it and keeps its words.
+    // The lines of a block comment begin with an asterisk and a space, which are removed, and so do list items.
     let lines = text.lines().map(|line| line.trim().trim_start_matches("* ").trim());
     lines.into_iter().find(|line| !line.is_empty() && *line != "*").map(|line| cut(line, MAX_SUMMARY))
 }

@@ -1,4 +1,4 @@
-//! Parses `key` and `key = value`, separated by commas. Each entry is parsed on its own, so that one error hides no other.
+//! Parses `key` and `key = value`, separated by commas. Each entry is parsed separately, so that one error does not hide another.
 
 use proc_macro2::{TokenStream, TokenTree};
 use quote::ToTokens;

@@ -82,7 +82,7 @@ impl Schedule {
         }
     }
 
-    /// Checks rules that involve more than one option. `has_trigger` is set even if the written trigger is invalid.
+    /// Checks rules that involve more than one option. `has_trigger` is true even if the given trigger is invalid.
     pub(super) fn check(&self, has_trigger: bool, errors: &mut Errors) {
         if !has_trigger {
             let message = "a schedule needs a trigger\nhelp: `every = \"15m\"`, or `cron = \"0 3 * * *\"`";

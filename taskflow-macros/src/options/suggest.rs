@@ -1,6 +1,6 @@
 //! "did you mean" suggestions.
 
-/// The most similar candidate as the end of a sentence, `; did you mean ..?`; empty if none is similar enough.
+/// The most similar candidate, as the text `; did you mean ..?` to append to a message; empty if none is similar enough.
 pub(super) fn did_you_mean<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> String {
     closest(word, candidates).map_or_else(String::new, |found| format!("; did you mean `{found}`?"))
 }

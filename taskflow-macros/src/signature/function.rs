@@ -1,4 +1,4 @@
-//! A function with a parsed signature and an unparsed body, so that a half-typed body still expands.
+//! A function with a parsed signature and an unparsed body, so that the attribute expands even while the body is half typed.
 
 use proc_macro2::{Group, TokenStream};
 use quote::{ToTokens, TokenStreamExt, quote};

@@ -23,7 +23,7 @@ pub(crate) struct Shape {
     pub(crate) name: String,
 }
 
-/// `TaskFn` is implemented for functions with up to 12 parameters.
+/// The most parameters of a task: `TaskFn` is implemented for functions with up to 12.
 const MAX_PARAMETERS: usize = 12;
 
 impl Shape {
@@ -45,7 +45,7 @@ impl Shape {
                         sig.ident
                     ),
                 ),
-                // In a generic function, further errors of a type are most likely caused by the generics.
+                // In a generic function, the generics most likely cause any further errors in the types.
                 FnArg::Typed(_) if is_generic => {}
                 FnArg::Typed(typed) => parameters.extend(Parameter::new(typed, position, errors)),
             }

@@ -104,8 +104,8 @@ fn marks(typed: &PatType, errors: &mut Errors) -> Marks {
     marks
 }
 
-/// Whether the type is `TaskContext`, `TaskManager` or `State<T>`, by the last segment of its path. A reference to one counts
-/// too: it is an error, and the message should name the right remedy.
+/// Whether the type is `TaskContext`, `TaskManager` or `State<T>`, by the last segment of its path. A reference to such a type
+/// counts too: it is an error, and the message should name the right remedy.
 fn is_provided(ty: &Type) -> bool {
     match ty {
         Type::Group(group) => is_provided(&group.elem),

@@ -108,8 +108,8 @@ fn spelled(ty: &impl ToTokens) -> String {
         .fold(text, |text, (from, to)| text.replace(from, to))
 }
 
-/// Calls `see` with each part of a type that may be wrong, from the outside in. Lifetimes inside a `dyn Trait` or a `fn` pointer
-/// are not checked.
+/// Calls `see` with each part of a type that may be wrong, from the outside in. Nothing inside a `dyn Trait` or a `fn` pointer is
+/// checked.
 fn walk<'a>(ty: &'a Type, see: &mut dyn FnMut(Part<'a>)) {
     match ty {
         Type::Array(array) => walk(&array.elem, see),

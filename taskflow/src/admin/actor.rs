@@ -80,9 +80,10 @@ impl fmt::Display for Permission {
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Role {
-    /// Sees everything but the audit log and redacted values, and changes nothing.
+    /// Sees everything except the audit log, the metrics, and redacted and sealed values. Changes nothing.
     Viewer,
-    /// A viewer that may also retry, cancel and delete tasks, pause queues, and run schedules.
+    /// A viewer that may also retry and cancel tasks, delete single ended tasks, pause and resume queues, and run, pause and
+    /// resume schedules.
     Operator,
     /// Everything.
     Admin,
@@ -166,7 +167,7 @@ impl Actor {
         &self.name
     }
 
-    /// The role that it was made with.
+    /// The role that it was made with; `None` if it was made with single permissions.
     #[must_use]
     pub fn role(&self) -> Option<Role> {
         self.role
@@ -201,7 +202,7 @@ impl Actor {
         self.sees_queue(&task.queue)
     }
 
-    /// The same filter, for tasks that this actor may see.
+    /// Narrows the filter to tasks that this actor may see.
     #[must_use]
     pub fn narrow(&self, mut filter: TaskFilter) -> TaskFilter {
         if let Some(queues) = &self.queues {

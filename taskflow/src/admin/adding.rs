@@ -8,13 +8,13 @@ use crate::model::spelling::closest;
 use crate::model::{NewTask, TaskInfo};
 
 impl Console {
-    /// A task to [add](Self::add) by its name or an alias, with the options that the catalogue has for it. `args` is a JSON object
-    /// with a field for each parameter.
+    /// Prepares a task to [add](Self::add), by its name or an alias, with the options that the catalogue has for it. `args` is a
+    /// JSON object with a field for each parameter.
     ///
     /// # Errors
     /// [`AdminError::UnknownTask`] for a name that no live process knows, and [`AdminError::Invalid`] for an argument that is
-    /// missing or that the task does not have: none of these if the add `is_forced`. The types of arguments are not checked. And
-    /// when the store fails.
+    /// missing or that the task does not have; `is_forced` skips both checks. Also when the store fails. The types of arguments
+    /// are not checked.
     pub async fn new_task(&self, name: &str, args: String, is_forced: bool) -> Result<NewTask, AdminError> {
         let known = self.tasks().tasks().await?;
         let is_named = |info: &&TaskInfo| info.name == name || info.aliases.iter().any(|alias| alias == name);
@@ -34,7 +34,7 @@ impl Console {
     }
 }
 
-/// Checks the names of the arguments. Their types are the program's.
+/// Checks the names of the arguments. Only the program that has the task can check their types.
 fn check(info: &TaskInfo, args: &str) -> Result<(), AdminError> {
     let invalid = |field: String, message: String| Err(AdminError::Invalid { field, message });
     let Ok(args) = serde_json::from_str::<BTreeMap<String, &RawValue>>(args) else {

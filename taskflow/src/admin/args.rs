@@ -1,4 +1,4 @@
-//! What of a task's arguments and results people see.
+//! Which arguments and results people see.
 
 use serde_json::value::RawValue;
 
@@ -6,8 +6,8 @@ use crate::model::sealed;
 
 /// Which arguments and results are shown.
 ///
-/// Values under a redacted key are replaced by `"•••"`, at any depth, unless the actor has
-/// [`Permission::ViewSecrets`](super::Permission::ViewSecrets). Case is ignored.
+/// Values under a redacted key are replaced by `"•••"`, at any depth. The case of ASCII letters in keys is ignored. An actor
+/// with [`Permission::ViewSecrets`](super::Permission::ViewSecrets) sees everything, also what is [hidden](Self::hidden).
 #[derive(Clone, Debug, Default)]
 pub struct Args {
     hidden: bool,
@@ -21,7 +21,8 @@ impl Args {
         Self::default()
     }
 
-    /// Hides all arguments and results.
+    /// Hides all arguments and results, except from an actor with
+    /// [`Permission::ViewSecrets`](super::Permission::ViewSecrets).
     #[must_use]
     pub fn hidden() -> Self {
         Self { hidden: true, keys: Vec::new() }

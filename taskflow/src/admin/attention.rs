@@ -1,4 +1,4 @@
-//! What a person should look at: found here once, for the dashboard's overview, `taskflow status` and `taskflow top`.
+//! Finds what a person should look at, for the dashboard's overview, `taskflow status` and `taskflow top`.
 
 use std::time::{Duration, SystemTime};
 
@@ -9,28 +9,29 @@ use crate::model::{
     TaskRecord, TaskStatus,
 };
 
-/// How late a schedule may be, and how long a due task may wait, before it is told.
+/// A schedule that is this late is reported, and a queue whose oldest due task has waited this long (or `max_wait`, if that is
+/// less).
 const LATE: Duration = Duration::from_secs(60);
 
-/// The time in which failures need attention.
+/// Failures of this last hour need attention.
 pub(crate) const LATELY: Duration = Duration::from_secs(3600);
 
-/// How many groups of failures are told.
+/// How many groups of failures are reported one by one.
 const GROUPS: usize = 4;
 
-/// How many runs that are past their timeout are told.
+/// How many runs that are past their timeout are reported.
 const OVERRUNNING: usize = 3;
 
 /// How long the message of a failure may be, in bytes.
 const MESSAGE: usize = 200;
 
-/// What has been read of a store.
+/// The state of a store, as read for [`Console::attention`].
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Situation {
     /// When it was read.
     pub now: SystemTime,
-    /// The tasks by status.
+    /// The number of tasks in each status, in all queues.
     pub counts: Counts,
     /// The queues that the actor may see.
     pub queues: Vec<QueueInfo>,
@@ -50,7 +51,7 @@ pub struct Situation {
 pub struct Attention {
     /// What it is.
     pub matter: Matter,
-    /// Whether it keeps tasks from running, so that a check of the health fails.
+    /// Whether it keeps tasks from running, so that `taskflow status --check` fails.
     pub is_unhealthy: bool,
     /// When it was seen last or has begun, if that is known.
     pub at: Option<SystemTime>,
@@ -60,30 +61,30 @@ pub struct Attention {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Matter {
-    /// Tasks wait, and no process runs any.
+    /// There are tasks that have not ended, and no process runs any.
     NoWorker {
-        /// How many tasks wait.
+        /// How many tasks have not ended.
         waiting: u64,
     },
-    /// Tasks of a queue are due, and no process runs the queue.
+    /// A queue has pending tasks, due or not, and no process runs the queue.
     Unserved {
         /// The queue.
         queue: String,
-        /// How many tasks wait.
+        /// How many of its tasks are pending.
         waiting: u64,
     },
-    /// A queue with tasks is paused.
+    /// A queue with pending tasks is paused.
     Paused {
         /// The queue.
         queue: String,
-        /// How many tasks wait.
+        /// How many of its tasks are pending.
         waiting: u64,
     },
-    /// A queue refuses tasks.
+    /// A queue [is full](QueueInfo::is_full).
     Full {
         /// The queue.
         queue: String,
-        /// How many tasks wait.
+        /// How many of its tasks are due.
         waiting: u64,
     },
     /// A task of a queue has been due for long.
@@ -92,19 +93,19 @@ pub enum Matter {
         queue: String,
         /// How long.
         oldest: Duration,
-        /// How many of its tasks run, and how many may, if that is limited over all processes.
+        /// How many of its tasks run, and how many may run over all processes, if that is known.
         busy: Option<(u64, u64)>,
     },
-    /// A schedule has not ticked.
+    /// A schedule has not ticked in time.
     Late {
         /// The schedule.
         schedule: String,
-        /// When it should have.
+        /// When it should have ticked.
         due: SystemTime,
     },
     /// Tasks have ended badly in the last hour.
     Failing {
-        /// Which.
+        /// Their group.
         group: Box<FailureGroup>,
     },
     /// There are more groups of such tasks.
@@ -133,12 +134,12 @@ pub enum Matter {
         /// How many others there are.
         others: u64,
     },
-    /// The process that looks has lost leases.
+    /// The process that read the store has lost leases.
     LostLeases {
         /// How many.
         leases: u64,
     },
-    /// A part of taskflow has panicked in the process that looks.
+    /// A part of taskflow has panicked in the process that read the store.
     Panicked {
         /// How often.
         panics: u64,
@@ -148,7 +149,7 @@ pub enum Matter {
 }
 
 impl Matter {
-    /// What it is about, and what is to be said of that: together they are a sentence.
+    /// The two parts of a sentence about it: the subject, and the rest.
     #[must_use]
     pub fn sentence(&self, words: Words, now: SystemTime) -> (String, String) {
         let wait = |n: &u64| format!("{} {}", counted(*n, "task"), if *n == 1 { "waits" } else { "wait" });
@@ -209,7 +210,7 @@ impl Matter {
 }
 
 impl Console {
-    /// Reads what this actor may see of the store as a whole.
+    /// Reads the state of the store as this actor may see it.
     ///
     /// # Errors
     /// When the store fails.
@@ -228,8 +229,8 @@ impl Console {
         })
     }
 
-    /// What a person should look at, what keeps tasks from running first. A task that has been due for longer than `max_wait` does
-    /// that.
+    /// Returns what a person should look at; first what keeps tasks from running. A task that has been due for longer than
+    /// `max_wait` counts as that.
     ///
     /// # Errors
     /// When the store fails.
@@ -245,14 +246,14 @@ impl Console {
         Ok(find(actor, situation, &failures, &overrunning, max_wait))
     }
 
-    /// Some runs that are past their timeout.
+    /// Up to three runs that are past their timeout.
     pub(crate) async fn overrunning(&self, actor: &Actor) -> Result<Vec<TaskRecord>, AdminError> {
         let filter = TaskFilter::new().status(TaskStatus::Running).phase(TaskPhase::Overrunning);
         Ok(self.tasks().list_outlines(&actor.narrow(filter).limit(OVERRUNNING)).await?.items)
     }
 }
 
-/// What needs attention, from what has been read.
+/// Finds what needs attention in what has been read.
 pub(crate) fn find(
     actor: &Actor,
     situation: &Situation,
@@ -271,7 +272,7 @@ pub(crate) fn find(
     }
     for queue in &situation.queues {
         match of_queue(queue, max_wait) {
-            // That is said already.
+            // `NoWorker` says that already.
             Some((_, Matter::Unserved { .. })) if nobody_runs => {}
             Some((is_unhealthy, matter)) => push(is_unhealthy, Some(now), matter),
             None => {}
@@ -316,7 +317,7 @@ pub(crate) fn find(
     found
 }
 
-/// What is wrong with a queue, and whether that keeps its tasks from running. What a person has done on purpose does not count.
+/// What is wrong with a queue, and whether that counts as keeping its tasks from running. A pause does not: somebody wants it.
 fn of_queue(queue: &QueueInfo, max_wait: Duration) -> Option<(bool, Matter)> {
     let name = || queue.name.clone();
     if queue.paused {
@@ -334,7 +335,7 @@ fn of_queue(queue: &QueueInfo, max_wait: Duration) -> Option<(bool, Matter)> {
     Some((oldest > max_wait, Matter::Slow { queue: name(), oldest, busy }))
 }
 
-/// How many of its tasks run at most over all processes, as far as that is known.
+/// How many tasks of the queue may run at once over all processes, if that is known.
 pub(crate) fn limit(queue: &QueueInfo) -> Option<usize> {
     let each = queue.concurrency.filter(|_| queue.served_by > 0);
     let together = each.map(|each| each.saturating_mul(queue.served_by));

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::{Cursor, TaskId, time};
 
-/// The longest text of an entry, in bytes.
+/// A longer text of an entry is cut to this many bytes.
 const MAX_TEXT: usize = 1024;
 
 /// The face through which somebody acted.
@@ -94,7 +94,7 @@ impl AuditEntry {
         }
     }
 
-    /// The same, with every text at most 1,024 bytes long.
+    /// The same entry, with each text of more than 1,024 bytes cut to at most that and an `…` appended.
     pub(super) fn bounded(mut self) -> Self {
         let optional =
             [&mut self.target, &mut self.filter, &mut self.detail, &mut self.reason, &mut self.remote];

@@ -19,7 +19,7 @@ pub enum AdminError {
         /// The id.
         id: TaskId,
     },
-    /// There is no such thing of another kind.
+    /// There is no such queue, schedule, operation or other thing (see `what`), or the actor may not see it.
     #[error("there is no {what} `{name}`")]
     NotFound {
         /// `queue`, `schedule`, `operation`, …

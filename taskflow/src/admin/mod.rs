@@ -1,5 +1,5 @@
-//! What the dashboard, the REST API and the command line have in common: people, what they may do, what they did, and
-//! acts on many tasks.
+//! What the dashboard, the REST API and the command line share: actors and their permissions, the audit log, the words of
+//! filters, and acts on many tasks.
 
 mod actor;
 mod adding;

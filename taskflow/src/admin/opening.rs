@@ -1,4 +1,4 @@
-//! Opening sealed tasks for people, one at a time, with an entry in the audit log.
+//! Opens the sealed (encrypted) parts of one task for a person, and seals stored arguments anew. The audit log gets an entry.
 
 #[cfg(feature = "encryption")]
 use super::grammar::pairs;
@@ -25,7 +25,7 @@ impl Console {
     ///
     /// # Errors
     /// [`AdminError::Forbidden`], [`AdminError::NoTask`], [`AdminError::Sealed`] when this process lacks a key or a part was
-    /// changed, and when the store fails.
+    /// changed. Also when the store fails.
     pub async fn open(&self, by: &By, id: TaskId) -> Result<Opened, AdminError> {
         let act = async {
             let record = self.task(&by.actor, id).await?;
@@ -36,12 +36,12 @@ impl Console {
         self.audited(by, Permission::ViewSecrets, "open", &id.to_string(), None, act).await
     }
 
-    /// [Seals](crate::TaskManager::rewrap) the arguments of the tasks that match anew, and those of all
-    /// [schedules](crate::TaskManager::rewrap_schedules) if asked to and if the actor sees all queues. Needs
+    /// [Seals](crate::TaskManager::rewrap) the arguments of matching tasks with the current key. `with_schedules` also seals
+    /// those of all [schedules](crate::TaskManager::rewrap_schedules), if the actor sees all queues. Needs
     /// [`Permission::ViewSecrets`].
     ///
     /// # Errors
-    /// [`AdminError::Forbidden`], when this process has no keys, and when the store fails.
+    /// [`AdminError::Forbidden`]. Also when this process has no keys, and when the store fails.
     #[cfg(feature = "encryption")]
     pub async fn rewrap(
         &self,

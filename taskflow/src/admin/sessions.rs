@@ -1,5 +1,5 @@
-//! Sessions of people who have logged in. They are kept in the store, so that they hold over processes and restarts, and
-//! end everywhere at once.
+//! Sessions of people who have logged in. The store keeps them, so all processes share them and a restart does not end them.
+//! A logout ends a session in every process, in the others within 3 s.
 
 use std::collections::HashMap;
 use std::time::{Duration, SystemTime};
@@ -17,13 +17,13 @@ const KIND: &str = "session";
 /// How long an unused session lasts.
 const IDLE: Duration = Duration::from_secs(12 * 3600);
 
-/// How long any session lasts.
+/// How long any session lasts at most.
 const ABSOLUTE: Duration = Duration::from_secs(7 * 24 * 3600);
 
-/// How often a session that is in use is renewed.
+/// A request renews its session if the last renewal is older than this.
 const RENEW: Duration = Duration::from_secs(600);
 
-/// For how long an answer of the store is used: a logout ends a session in other processes after this time.
+/// For how long a process uses what it has read of a session: a logout reaches the other processes within this time.
 const CACHED: Duration = Duration::from_secs(3);
 
 /// The most cached sessions.
@@ -69,7 +69,7 @@ impl Sessions {
             && age(document.written_at) > RENEW
         {
             let write = DocumentWrite::put(KIND, key, bytes(session)).expires_in(IDLE);
-            // Only the version that was read: a session that has just been ended stays so.
+            // Write only over the version that was read, so that a session that has just ended does not come back.
             let write = write.expected(document.version);
             // A session that is not renewed now is renewed by the next request.
             let _ = console.tasks().write_documents(vec![write]).await;

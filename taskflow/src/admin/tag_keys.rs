@@ -1,4 +1,4 @@
-//! The keys of tags, to complete a filter.
+//! The keys of tags, which the dashboard and the API suggest for a filter.
 
 use std::collections::BTreeSet;
 
@@ -6,7 +6,7 @@ use super::Actor;
 use crate::manager::TaskManager;
 use crate::model::{Error, TaskFilter};
 
-/// How many of the newest tasks are read: one page along the ids, however many tasks there are.
+/// How many of the newest tasks are read. It is one page, so it costs the same however many tasks there are.
 const NEWEST: usize = 500;
 
 /// The tag keys of the newest tasks.

@@ -1,4 +1,4 @@
-//! Bounds how often somebody may try a password, over all processes.
+//! Limits how often somebody may try a password, over all processes together.
 
 use std::time::Duration;
 
@@ -10,13 +10,14 @@ use crate::store::{DocumentQuery, DocumentWrite};
 
 const KIND: &str = "throttle";
 
-/// The most failed tries within [`WINDOW`].
+/// After this many tries without a success, further ones are refused. A try counts only until [`WINDOW`] has passed without
+/// another counted try.
 const TRIES: u32 = 5;
 
-/// The window. Each try begins it again.
+/// How long counted tries are remembered. Each counted try begins this time again.
 pub(crate) const WINDOW: Duration = Duration::from_secs(60);
 
-/// How often a count that others change at the same time is tried again.
+/// How often the count is attempted while others change it at the same time. Then the try is refused.
 const ROUNDS: usize = 20;
 
 #[derive(Default, Serialize, Deserialize)]
@@ -24,8 +25,8 @@ struct Tries {
     n: u32,
 }
 
-/// Counts a try before the password is checked, under each key. Answers `false` if there were too many. Tries that
-/// come together are counted one by one, so that none passes beside the others.
+/// Counts a try under each key, before the password is checked. Returns `false` if a key has had too many tries.
+/// Simultaneous tries are counted one by one, so that together they cannot exceed the limit.
 pub(crate) async fn may_try(console: &Console, keys: &[String]) -> Result<bool, Error> {
     let mut may = true;
     for key in keys {
@@ -51,7 +52,8 @@ async fn count(console: &Console, key: &str) -> Result<bool, Error> {
         }
         let version = document.map_or(0, |it| it.version);
         let value = serde_json::to_vec(&Tries { n: tries.n + 1 }).expect("a number");
-        // Each try begins the window again: somebody who goes on trying waits for a quiet minute.
+        // Each counted try begins the window again. A refused try does not: a minute after the last counted try, the count
+        // expires.
         let write = DocumentWrite::put(KIND, key, value).expires_in(WINDOW).expected(version);
         if console.tasks().write_documents(vec![write]).await?.first() != Some(&None) {
             return Ok(true);

@@ -1,11 +1,11 @@
-//! The ticks that come next, from what a schedule shows of itself.
+//! Computes the next ticks of a schedule from its [`ScheduleInfo`].
 
 use std::time::{Duration, SystemTime};
 
 use crate::model::ScheduleInfo;
 use crate::task::{Cron, Every};
 
-/// The next ticks of a schedule, at most `count`; none while it is paused, or if no process ticks it.
+/// The next ticks of a schedule, at most `count`; none while it is paused, or if no running program runs the schedule.
 ///
 /// The first is [`next_run`](ScheduleInfo::next_run), and the others follow from its trigger and its time zone.
 #[must_use]
@@ -15,7 +15,7 @@ pub fn next_ticks(schedule: &ScheduleInfo, count: usize) -> Vec<SystemTime> {
     std::iter::once(next).chain(later).take(count).collect()
 }
 
-/// The ticks after this one. `None` if the trigger is not one that this version writes.
+/// The ticks after `next`. `None` for a trigger that this version does not know.
 fn later(schedule: &ScheduleInfo, next: SystemTime) -> Option<Box<dyn Iterator<Item = SystemTime>>> {
     let (trigger, zone) = (schedule.trigger.as_deref()?, schedule.timezone.as_deref());
     if let Some(length) = trigger.strip_prefix("every ") {
@@ -34,7 +34,7 @@ fn later(schedule: &ScheduleInfo, next: SystemTime) -> Option<Box<dyn Iterator<I
     Some(Box::new(cron.upcoming(next)))
 }
 
-/// A length as a trigger shows it: `30s`, `1.5s`, `100ms`.
+/// Reads an interval as a trigger writes it: `30s`, `1.5s`, `100ms`.
 fn interval(text: &str) -> Option<Duration> {
     let unit = text.find(|c: char| c.is_alphabetic())?;
     let (number, unit) = text.split_at(unit);

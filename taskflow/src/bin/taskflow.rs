@@ -2,8 +2,8 @@
 
 use std::process::ExitCode;
 
-// Of this program and not of the library: so it sees only what every program sees, and what it registers is registered
-// in no other.
+// The module belongs to this program, not to the library. So it sees only the public API, and the tasks that it registers
+// are in no other program.
 #[path = "../cli/mod.rs"]
 mod cli;
 

@@ -11,7 +11,7 @@ use super::verbs::{
     stats, status,
 };
 
-/// What stands below every list of options of a verb that takes a filter.
+/// The help text below the options of each verb that takes a filter.
 const FILTERS: &str = "\
 A task is selected if every word of the filter matches:
   status:failed,interrupted   phase:retrying   name:send_email   queue:mail

@@ -59,14 +59,14 @@ pub(super) struct Target {
     pub(super) context: Option<String>,
     pub(super) is_production: bool,
     pub(super) accent: Accent,
-    /// Whether somebody named it, so that it is not the default one of several.
+    /// Whether the user named it. `false` for the default context.
     pub(super) is_named: bool,
     /// How many contexts there are.
     pub(super) others: usize,
 }
 
 impl Contexts {
-    /// Reads the file. There need not be one, unless `TASKFLOW_CONFIG` names it.
+    /// Reads the file. It may be missing, unless `TASKFLOW_CONFIG` names it.
     pub(super) fn read() -> Result<Self> {
         let told = std::env::var_os("TASKFLOW_CONFIG").filter(|path| !path.is_empty()).map(PathBuf::from);
         let Some(path) = told.clone().or_else(usual_path) else {
@@ -110,7 +110,8 @@ impl Contexts {
         self.file.default.as_ref().or_else(only).map(String::as_str)
     }
 
-    /// The store that these options mean: a URL, else a context, else `TASKFLOW_STORE`, else the default context.
+    /// The store that these options mean: a URL, else a context (also from `TASKFLOW_CONTEXT`), else `TASKFLOW_STORE`, else the
+    /// default context.
     pub(super) fn target(&self, store: Option<&str>, context: Option<&str>) -> Result<Target> {
         let variable = |name| std::env::var(name).ok().filter(|value| !value.trim().is_empty());
         if let Some(url) = store {

@@ -15,13 +15,13 @@ pub(super) type Result<T, E = Failure> = std::result::Result<T, E>;
 #[repr(u8)]
 pub(super) enum Code {
     Done = 0,
-    /// It failed, or the task that was waited for did.
+    /// The command failed, or a task that it waited for.
     Failed = 1,
-    /// The arguments are wrong, or it was refused.
+    /// The arguments are wrong, or the command was refused.
     Usage = 2,
     /// There is no such task, queue, schedule, type or operation.
     NotFound = 3,
-    /// Nothing matches, or it is not possible now.
+    /// Nothing matches, or the act is not possible now.
     Nothing = 4,
     /// The store does not answer, or takes no writes now.
     StoreAway = 5,
@@ -77,7 +77,7 @@ impl Failure {
         self
     }
 
-    /// The output cannot be written. A reader that has seen enough, such as `head`, is no failure.
+    /// The output cannot be written. If its reader has closed the pipe, as `head` does, the command ends without a failure.
     pub(super) fn output(error: &io::Error) -> Self {
         match error.kind() {
             io::ErrorKind::BrokenPipe => Self::silent(Code::Done),

@@ -8,13 +8,10 @@
 //! | `output` | tables, tab-separated lines, JSON; texts made safe for a terminal |
 //! | `failure` | errors and exit codes |
 //! | `verbs` | a file for each group of verbs |
-//! | `top` | everything live on a terminal |
+//! | `top` | the live view on a terminal |
 //! | `bench` | measurements |
 
-#![allow(
-    clippy::disallowed_methods,
-    reason = "a program of its own, with people in front of it: it lives in real time"
-)]
+#![allow(clippy::disallowed_methods, reason = "a program for people, which runs in real time")]
 
 mod arguments;
 mod bench;
@@ -57,7 +54,7 @@ pub(crate) fn main() -> ExitCode {
         Command::BenchMemory(holding) => return measured(runtime.block_on(bench::hold(&holding))),
         command => runtime.block_on(run(&global, command)),
     };
-    // A store that is away must not keep the command: what still waits for it is dropped.
+    // A store that does not answer must not delay the exit: calls that still wait for it are dropped.
     runtime.shutdown_background();
     match answer {
         Ok(()) => ExitCode::SUCCESS,

@@ -73,7 +73,7 @@ impl Global {
     }
 }
 
-/// Whether what a terminal shows is coloured.
+/// Whether the output is coloured.
 pub(super) fn style(color: When, is_terminal: bool) -> Style {
     let set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
     let is_colored = match color {

@@ -10,7 +10,7 @@ use super::session::Session;
 /// The shortest beginning of an id.
 const SHORTEST: usize = 8;
 
-/// How many ids are told of those that begin alike.
+/// How many ids an error lists if several begin alike.
 const TOLD: usize = 5;
 
 /// The tasks of a verb.
@@ -25,7 +25,7 @@ pub(super) fn is_id(word: &str) -> bool {
     word.len() >= SHORTEST && word.chars().all(|c| c.is_ascii_hexdigit() || c == '-')
 }
 
-/// The filter that these words say.
+/// The filter of these words.
 pub(super) async fn filter(session: &Session, words: &[String]) -> Result<TaskFilter> {
     if let Some(id) = words.iter().find(|word| is_id(word)) {
         return Err(Failure::usage(format!("`{id}` is an id: `taskflow show {id}`")));
@@ -85,7 +85,7 @@ pub(super) async fn id(session: &Session, text: &str) -> Result<TaskId> {
     if digits.len() > 32 {
         return Err(not_found());
     }
-    // Newer ids are greater: the tasks from the greatest id with that beginning on.
+    // Newer ids are greater, and a list is newest first. So it begins at the greatest id with that beginning.
     let greatest: TaskId = format!("{digits:f<32}").parse().map_err(|_| not_found())?;
     let filter = TaskFilter::all().after(Cursor::after(greatest)).limit(TOLD + 1);
     let page = session.tasks().list_outlines(&filter).await?;
@@ -103,7 +103,7 @@ pub(super) async fn id(session: &Session, text: &str) -> Result<TaskId> {
     }
 }
 
-/// A shell has taken the quotes from `error:"timed out"`: they are put back where a value has spaces.
+/// Puts back the quotes of a value with spaces: a shell has removed them from `error:"timed out"`.
 fn quoted(word: &str) -> String {
     let Some((name, value)) = word.split_once(':') else { return word.to_owned() };
     let is_json = name.starts_with("arg.") && serde_json::from_str::<serde_json::Value>(value).is_ok();

@@ -12,7 +12,7 @@ use super::failure::{Code, Failure, Result};
 use super::options::{Acting, Global, style};
 use super::output::{Color, Out, clean};
 
-/// How long a store may take to let this process go.
+/// How long the process may take to leave the store.
 const LEAVE: Duration = Duration::from_millis(500);
 
 /// The longest reason and name, in characters.
@@ -29,19 +29,19 @@ pub(super) struct Session {
 }
 
 impl Session {
-    /// To look: nothing in the store is changed.
+    /// Opens the store to read it. Nothing in it is changed.
     pub(super) async fn look(global: &Global) -> Result<Self> {
         let target = target(global)?;
         let tasks = builder(&target).view().await?;
         Self::of(global, target, &tasks, &Acting::default())
     }
 
-    /// To change something. Asks first if the store is marked as production.
+    /// Opens the store to change something. Asks first if the store is marked as production.
     pub(super) async fn act(global: &Global, acting: &Acting) -> Result<Self> {
         Self::act_with(global, acting, |builder| builder).await
     }
 
-    /// The same with something else that the builder of the manager has.
+    /// Like [`act`](Self::act), with more options of the manager's builder.
     pub(super) async fn act_with(
         global: &Global,
         acting: &Acting,
@@ -52,7 +52,7 @@ impl Session {
         Ok(session)
     }
 
-    /// To change something after a question of the caller's own, or to serve the dashboard.
+    /// Like [`act`](Self::act), but asks nothing: the caller asks its own question, or serves the dashboard.
     pub(super) async fn begin(global: &Global, acting: &Acting) -> Result<Self> {
         Self::begin_with(global, acting, |builder| builder).await
     }
@@ -90,7 +90,7 @@ impl Session {
 
     /// Leaves the store.
     pub(super) async fn end(&self) {
-        // A store that is away is left without a word.
+        // If the store does not answer in time, the process ends without leaving it.
         let _ = tokio::time::timeout(LEAVE, self.tasks().shutdown(Duration::ZERO)).await;
     }
 
@@ -109,7 +109,7 @@ impl Session {
     }
 }
 
-/// Asks, unless the answer is known.
+/// Asks, unless `is_sure`.
 pub(super) fn confirm(is_sure: bool, question: &str) -> Result<()> {
     if is_sure {
         return Ok(());
@@ -137,7 +137,7 @@ fn builder(target: &Target) -> TaskManagerBuilder {
     TaskManager::builder().store(&target.url)
 }
 
-/// With several contexts, a verb that changes something wants one named: the default may not be the one that was meant.
+/// Checks that the user named the store if there are several contexts: a change to the default one may be a mistake.
 pub(super) fn check_named(target: &Target) -> Result<()> {
     if target.is_named || target.others < 2 {
         return Ok(());

@@ -1,14 +1,15 @@
-//! What a manager seals.
+//! Configures which parts of which tasks a manager seals (encrypts).
 
 use std::fmt;
 use std::sync::Arc;
 
 use super::Keys;
 
-/// What a manager seals, and with which keys: for [`TaskManagerBuilder::encrypt`](crate::TaskManagerBuilder::encrypt).
+/// Configures what a manager seals (encrypts), and with which keys. Give it to
+/// [`TaskManagerBuilder::encrypt`](crate::TaskManagerBuilder::encrypt).
 ///
-/// Without a choice it seals arguments and results. [`args`](Self::args), [`results`](Self::results),
-/// [`errors`](Self::errors) and [`logs`](Self::logs) choose: once one of them is called, exactly the named parts are sealed.
+/// By default it seals arguments and results. Call [`args`](Self::args), [`results`](Self::results),
+/// [`errors`](Self::errors) and [`logs`](Self::logs) to choose: once one of them is called, exactly the named parts are sealed.
 ///
 /// ```
 /// use taskflow::crypt::{Encrypt, Key};
@@ -18,7 +19,7 @@ use super::Keys;
 /// # let _ = (arguments_and_results, all);
 /// ```
 ///
-/// Opening needs no choice: a process opens whatever it finds sealed with one of its keys.
+/// Opening (decrypting) needs no configuration: a process opens every value that is sealed with one of its keys.
 #[derive(Clone)]
 #[must_use = "it does nothing until `TaskManager::builder().encrypt(..)`"]
 pub struct Encrypt {
@@ -44,13 +45,13 @@ impl Encrypt {
         Self { keys: Arc::new(keys), chosen: None, marked_only: false, strict: false }
     }
 
-    /// Seals arguments.
+    /// Seals arguments, and of the other parts only those that are named too.
     pub fn args(mut self) -> Self {
         self.chosen.get_or_insert_default().args = true;
         self
     }
 
-    /// Seals results.
+    /// Seals results, and of the other parts only those that are named too.
     pub fn results(mut self) -> Self {
         self.chosen.get_or_insert_default().results = true;
         self
@@ -69,15 +70,16 @@ impl Encrypt {
         self
     }
 
-    /// Seals only tasks that are marked with `#[task(encrypt)]`. Without this, all tasks are sealed but those with
+    /// Seals only tasks that are marked with `#[task(encrypt)]`. Without this, all tasks are sealed except those with
     /// `#[task(encrypt = false)]`.
     pub fn marked_only(mut self) -> Self {
         self.marked_only = true;
         self
     }
 
-    /// Refuses to run a task whose arguments would be sealed here and are not: one that was added by SQL, or by a process
-    /// without keys. Such a task ends as failed and is not retried. Turn it on when all tasks that waited before are done.
+    /// Refuses to run a task with unsealed arguments that this manager would have sealed: a task that was added by SQL, or by a
+    /// process without keys. Such a task ends as failed and is not retried. Turn this on only when all tasks that were added
+    /// before encryption have ended.
     pub fn strict(mut self) -> Self {
         self.strict = true;
         self

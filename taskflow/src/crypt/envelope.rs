@@ -1,12 +1,12 @@
 //! The format of sealed values, and the place to which each is bound.
 //!
-//! A sealed value is JSON: `{"$tf":"enc1","k":"a1b2c3d4","n":"..","c":".."}`. `k` is the id of the key, `n` the nonce and `c` the
-//! ciphertext with its tag, both in base64url. `a` is the attempt of an error or a log line. `b` says that arguments are bound
-//! to something else than the id of their task: to its run key, under which a later add replaces them and the task keeps the
-//! first id; or to its schedule, which hands the same arguments to each tick.
+//! A sealed value is JSON: `{"$tf":"enc1","k":"a1b2c3d4","n":"..","c":".."}`. `k` is the id of the key, `n` the nonce and `c`
+//! the ciphertext with its tag, both in base64url. Two fields are optional. `a` is the attempt of an error or a log line. `b`
+//! says that arguments are not bound to the id of their task but to something else: `run_key`, because a later add with that key
+//! replaces the arguments while the task keeps its first id; or `schedule`, because each tick gets the same arguments.
 //!
-//! The associated data names the place: the owner, the task's name, the field and the attempt, each with its length. A value that is
-//! moved to another place does not open there.
+//! The associated data names the place: the owner, the task's name, the field and the attempt, each with its length. A value
+//! that is moved to another place does not open there.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -27,7 +27,7 @@ pub(crate) struct Place<'a> {
     pub(crate) field: Field,
 }
 
-/// What a value belongs to.
+/// The owner of a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Owner<'a> {
     Task(TaskId),
@@ -37,7 +37,7 @@ pub(crate) enum Owner<'a> {
     Schedule,
 }
 
-/// Where in a task a value is.
+/// The field of a task that has the value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Field {
     Args,
@@ -116,7 +116,7 @@ impl Place<'_> {
 pub(crate) fn seal(key: &Key, place: &Place<'_>, plain: &str) -> String {
     let aad = place.bytes();
     let nonce = match place.owner {
-        // The same schedule must have the same definition in every process: another one would replace it.
+        // The same schedule must have the same definition in every process, because a different definition would replace it.
         Owner::Schedule => key.nonce_of(&aad, plain.as_bytes()),
         Owner::Task(_) | Owner::RunKey(_) => {
             let mut nonce = [0; 24];
@@ -196,7 +196,7 @@ impl<'a> Envelope<'a> {
         read().ok_or(OpenError::Damaged)
     }
 
-    /// The error of a value at a place where it does not belong.
+    /// The error for a value that does not open at the place where it is.
     pub(crate) fn refused(&self) -> OpenError {
         OpenError::Refused { key: self.key.to_owned() }
     }
@@ -216,10 +216,10 @@ impl<'a> Envelope<'a> {
         self.attempt
     }
 
-    /// Opens it at that place.
+    /// Opens the value at that place.
     ///
     /// # Errors
-    /// When the ring lacks its key, and when it was changed or belongs elsewhere.
+    /// When the ring lacks its key, and when the value was changed or belongs to another place.
     pub(crate) fn open(&self, keys: Option<&dyn Keys>, place: &Place<'_>) -> Result<String, OpenError> {
         if (self.attempt, self.bound) != (place.field.attempt(), place.owner.bound()) {
             return Err(self.refused());

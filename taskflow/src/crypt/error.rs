@@ -33,7 +33,7 @@ pub enum OpenError {
         /// The id of the key.
         key: String,
     },
-    /// The ring has a key of that id, but the value does not open with it: the value was changed, it belongs to another
+    /// The ring has a key with that id, but the value does not open with it: the value was changed, it belongs to another
     /// task or another field, or it was sealed with another key of the same id.
     #[error(
         "it does not open with key `{key}`: it was changed, it belongs to another task, or it was sealed with another \
@@ -43,7 +43,7 @@ pub enum OpenError {
         /// The id of the key.
         key: String,
     },
-    /// The value begins like a sealed one and is not one: it was damaged, or a newer version of taskflow has written it.
+    /// The value begins like a sealed one but is not one: it was damaged, or a newer version of taskflow has written it.
     #[error(
         "it begins like a sealed value and is not one: it was damaged, or written by a newer version of taskflow"
     )]

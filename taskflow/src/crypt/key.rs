@@ -1,4 +1,4 @@
-//! Keys, and the keys that are derived from them.
+//! Keys, and the ciphers that are derived from them.
 
 use std::fmt;
 use std::str::FromStr;
@@ -13,13 +13,13 @@ use zeroize::Zeroizing;
 
 use super::KeyError;
 
-/// How the text of a key begins. The number is the version of the format.
+/// The beginning of the text of a key. The number is the version of the format.
 const BEGINNING: &str = "tfk1_";
 
-/// A key of 32 random bytes, with an id of 4 bytes that is no secret: sealed values name it.
+/// A key: 32 secret random bytes, and an id of 4 bytes that is not secret, by which sealed values name their key.
 ///
-/// Its text is `tfk1_`, the id in hexadecimal, `_`, and the bytes in base64url: `taskflow keygen` prints a new one. Keep it
-/// where you keep the password of the database. `Debug` shows only the id.
+/// Its text is `tfk1_`, the id in hexadecimal, `_`, and the secret bytes in base64url. `taskflow keygen` prints a new one. Keep
+/// it where you keep the password of the database. `Debug` shows only the id.
 ///
 /// ```
 /// use taskflow::crypt::Key;
@@ -43,7 +43,7 @@ struct Inner {
     nonce: Zeroizing<[u8; 32]>,
 }
 
-/// What a derived key is for.
+/// The purpose of a derived key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Purpose {
     Args,
@@ -53,7 +53,7 @@ pub(super) enum Purpose {
 }
 
 impl Key {
-    /// A new key, of the system's random bytes.
+    /// A new key, made of random bytes from the system.
     ///
     /// # Panics
     /// When the system has no random bytes.
@@ -65,8 +65,8 @@ impl Key {
         Self::of(id, secret)
     }
 
-    /// A key of these bytes, which must be random, such as those that a key management service has unwrapped. Two keys of
-    /// one ring need different ids.
+    /// A key of these bytes, which must be random. Use it for keys from a key management service, for example. Two keys in one
+    /// ring need different ids.
     #[must_use]
     pub fn from_parts(id: [u8; 4], secret: [u8; 32]) -> Self {
         Self::of(id, Zeroizing::new(secret))
@@ -108,7 +108,7 @@ impl Key {
         &self.0.id
     }
 
-    /// Its text, **with the secret**: to keep it in a safe place.
+    /// The key as text, **with the secret**. Keep it in a safe place.
     #[must_use]
     pub fn secret_text(&self) -> String {
         format!("{BEGINNING}{}_{}", self.0.id, URL_SAFE_NO_PAD.encode(self.0.secret.as_slice()))
@@ -123,7 +123,8 @@ impl Key {
         }
     }
 
-    /// A nonce that only this text at this place has. HKDF's first step is an HMAC under its salt.
+    /// A nonce derived from this text and this place: always the same for them, and in practice never the same for any other.
+    /// (HKDF's first step is an HMAC with the salt as its key.)
     pub(super) fn nonce_of(&self, place: &[u8], plain: &[u8]) -> [u8; 24] {
         let message = Zeroizing::new([place, plain].concat());
         let mut nonce = [0; 24];

@@ -1,8 +1,9 @@
-//! Encryption at rest: keys, key rings, and what is sealed. With the feature `encryption`.
+//! Encryption at rest: keys, key rings, and the choice of what is encrypted. With the feature `encryption`.
 //!
-//! A manager that was built with [`encrypt`](crate::TaskManagerBuilder::encrypt) stores arguments and results sealed with
-//! XChaCha20-Poly1305, and opens them in the process that runs the task or waits for it. The store, retries, recovery and
-//! the dashboard never need a key. `docs/encryption.md` says what is sealed and what is not, and how keys are rotated.
+//! A manager that was built with [`encrypt`](crate::TaskManagerBuilder::encrypt) *seals* (encrypts) arguments and results with
+//! XChaCha20-Poly1305, and *opens* (decrypts) them in the process that runs the task or waits for it. The store, retries,
+//! recovery and the dashboard never need a key. `docs/encryption.md` says what is sealed and what is not, and how keys are
+//! rotated.
 //!
 //! ```standalone_crate
 //! use taskflow::TaskManager;

@@ -3,20 +3,20 @@ use serde::Serialize;
 /// How many different errors are kept.
 const MAX_ERRORS: usize = 10;
 
-/// What [`rewrap`](crate::TaskManager::rewrap) has done.
+/// The result of [`rewrap`](crate::TaskManager::rewrap) and [`rewrap_schedules`](crate::TaskManager::rewrap_schedules).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Rewrapped {
     /// How many arguments were sealed anew, with the current key.
     pub sealed: u64,
-    /// How many were left as they were: sealed with the current key before, not sealed at all, or of a task that has
-    /// succeeded.
+    /// How many were not changed, because they were already sealed with the current key, were not sealed at all, or belong to a
+    /// task that has succeeded.
     pub unchanged: u64,
-    /// How many somebody else changed or deleted in between. Another call tries them again.
+    /// How many were changed or deleted elsewhere after they had been read. Another call tries them again.
     pub missed: u64,
-    /// How many cannot be opened here. They are left as they were.
+    /// How many could not be opened here. They were not changed.
     pub refused: u64,
-    /// Why, each reason once: the first ten.
+    /// Why they could not be opened: the first ten different reasons.
     pub errors: Vec<String>,
 }
 

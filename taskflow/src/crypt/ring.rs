@@ -1,12 +1,12 @@
-//! Key rings: the key that seals, and those that still open.
+//! Key rings: the key that seals, and the other keys that open.
 
 use std::sync::Arc;
 
 use super::Key;
 
-/// The keys of a process. [`Keyring`] and a single [`Key`] implement it; implement it yourself for keys that come from
-/// elsewhere and change while the process runs. Both methods are called for each value, so they
-/// must not block, and they must not panic: what cannot be sealed is not stored, and its run fails.
+/// The keys of a process. [`Keyring`] and a single [`Key`] implement it. Implement it yourself for keys that come from elsewhere
+/// and change while the process runs. The methods are called for every value that is sealed or opened, so they must not block.
+/// They must not panic either: a value that cannot be sealed is not stored, and its run fails.
 pub trait Keys: Send + Sync + 'static {
     /// The key that seals new values.
     fn current(&self) -> Key;
@@ -38,7 +38,7 @@ impl Keyring {
         Self { current, others: Vec::new() }
     }
 
-    /// Adds a key that opens what it has sealed: an earlier key, or the next one before it is in use.
+    /// Adds a key that only opens values: an earlier key, or the next key before it seals anything.
     #[must_use]
     pub fn also(mut self, key: Key) -> Self {
         self.others.push(key);

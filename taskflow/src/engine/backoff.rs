@@ -1,10 +1,10 @@
-//! Delays between retries.
+//! Delays between repeated store calls, and before restarts of the engine. For the retries of tasks see `model/policy.rs`.
 
 use std::time::Duration;
 
 use crate::seam::random;
 
-/// Delays that double up to a limit. Each is shortened at random, so that processes do not retry in step.
+/// Delays that double up to a limit. Each is shortened at random by up to half, so that processes do not retry in step.
 #[derive(Debug)]
 pub(crate) struct Backoff {
     next: Duration,

@@ -1,6 +1,6 @@
 //! The threads on which synchronous tasks run.
 //!
-//! They are plain threads and not the runtime's: a runtime waits for its own threads when it is dropped, and a task that
+//! They are plain threads, not threads of the runtime. A runtime that is dropped waits for its own threads, but a task that
 //! ignores the request to stop must not keep `main` from returning.
 
 use std::collections::VecDeque;
@@ -67,7 +67,10 @@ impl BlockingPool {
             state.threads -= 1;
             if state.threads == 0 {
                 // No thread is left to run these bodies: their tasks go back to the queue.
-                tracing::error!(%error, "no thread for synchronous tasks could be started; raise the limit of threads");
+                tracing::error!(
+                    %error,
+                    "the system could not start a thread for synchronous tasks; raise the system's limit on threads of this process"
+                );
                 state.waiting.clear();
             }
         }

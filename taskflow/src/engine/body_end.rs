@@ -19,7 +19,7 @@ const NO_THREAD: Duration = Duration::from_secs(1);
 pub(super) enum BodyEnd {
     Returned(TaskOutcome),
     Panicked(String),
-    /// It was asked to stop, and the reason is that of its context.
+    /// It was asked to stop. Its context has the reason.
     CutShort,
     /// No thread could be started for it.
     NoThread,
@@ -74,7 +74,7 @@ pub(super) async fn limit(seam: &Seam, task: &Claimed, since: Instant) {
     }
 }
 
-/// How a run ends that was asked to stop. `None` means it was lost.
+/// How a run that was asked to stop ends. `None` means it was lost.
 pub(super) fn cut_short(task: &Claimed, context: &TaskContext) -> Option<FinishKind> {
     match context.stop().reason() {
         Some(StopReason::Lost) => None,

@@ -57,7 +57,7 @@ pub(super) fn leave(worker: &Worker, batch: &mut [Ended]) {
     worker.core.runs.end(batch.iter().map(|ended| ended.run));
 }
 
-/// Notifies subscribers and waiting callers of each result. Returns when the first of these tasks is due again.
+/// Notifies subscribers and waiting callers of each result. Returns the time until the first of these tasks is due again.
 pub(super) fn complete(
     worker: &Worker,
     batch: &[Ended],
@@ -120,7 +120,7 @@ fn end(kind: &FinishKind, status: TaskStatus) -> Option<impl FnOnce() -> TaskEnd
     let (result, error) = match kind {
         FinishKind::Success { result } if status == TaskStatus::Success => (Some(result), None),
         FinishKind::End { status: asked, error, .. } if status == *asked => (None, Some(error)),
-        // It was cancelled meanwhile.
+        // The task ended with another status, for example because it was cancelled meanwhile.
         _ => return None,
     };
     Some(move || TaskEnd::of(status, result.map(|json| Arc::from(&**json)), error.cloned()))
@@ -142,9 +142,9 @@ fn event(kind: &FinishKind, status: TaskStatus) -> TaskEventKind {
     }
 }
 
-/// Stores each result alone, after an error that no retry can fix or for want of room, so that one result the store
-/// refuses does not hold up the others. That one is replaced by a failure that gives the reason. If even that cannot be
-/// stored, its lease ends and the task is recovered. Stops at an error of the whole store.
+/// Stores each result alone, after an error that one result may have caused or because the store is full, so that a refused
+/// result does not hold up the others. A result that caused such an error is replaced by a failure that gives the reason. If
+/// even that cannot be stored, the lease of the run ends and the task is recovered. Stops at an error of the whole store.
 pub(super) async fn one_by_one(worker: &Worker, batch: &mut Vec<Ended>) {
     let mut at = 0;
     // Each stays in the batch until its result has been stored, so that a panic loses none.

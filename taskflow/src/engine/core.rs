@@ -43,7 +43,7 @@ pub(crate) struct Core {
     /// What is sealed, if this manager has keys or a task of the program must be sealed.
     pub(crate) sealing: Option<Sealing>,
     pub(crate) seam: Seam,
-    /// What a test has in mind for the next runs.
+    /// What a test has arranged for the next runs.
     #[cfg(feature = "testing")]
     pub(crate) staged: Arc<super::staged::Staged>,
     pub(crate) runtime: Handle,
@@ -191,7 +191,8 @@ impl Core {
         answer
     }
 
-    /// Makes a store call whose failure says nothing about tasks, such as one of documents. The health does not show it.
+    /// Makes a store call whose failure says nothing about tasks, such as a read of documents. The call is not counted, and
+    /// the health does not show it.
     pub(crate) async fn aside<T>(&self, call: StoreFuture<'_, T>) -> Result<T, StoreError> {
         self.answer_of(call).await
     }
@@ -248,8 +249,8 @@ impl Core {
         self.closed.load(Ordering::SeqCst)
     }
 
-    /// Calls the hooks on adds, checks the task against every limit, looks up its queue and seals its arguments. Returns it
-    /// ready to be inserted, and held if it `may_be_held`.
+    /// Calls the hooks on adds, checks the task against every limit, looks up its queue and seals its arguments. Returns the
+    /// task ready to be inserted, and as held if it `may_be_held` and is not eager.
     pub(crate) fn prepare(&self, mut task: NewTask, may_be_held: bool) -> Result<InsertTask, AddError> {
         let admitted = self.hooked(&mut task).and_then(|()| {
             task.check()?;
@@ -277,7 +278,7 @@ impl Core {
     }
 }
 
-/// Makes a store call in a span of its own, if anybody records it.
+/// Makes a store call inside a span, if a subscriber records that span.
 async fn store_call<T>(
     what: &'static str,
     call: impl Future<Output = Result<T, StoreError>>,

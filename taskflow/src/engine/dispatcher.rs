@@ -27,8 +27,9 @@ const POLL: Duration = Duration::from_secs(1);
 /// The most results stored in one round trip.
 const MAX_BATCH: usize = 1000;
 
-/// Dispatches until the process stops and every run of it has ended. Releases join its turns from this call on, also before the
-/// future is polled.
+/// Dispatches until the process stops and all its runs have ended. If the store supports it, the turns (round trips) of the
+/// dispatcher also write the releases of held tasks. From this call on, even before the future is polled, releases wait for
+/// a turn.
 pub(crate) fn dispatch(worker: Arc<Worker>, releaser: Arc<Releaser>) -> impl Future<Output = ()> + Send {
     let core = worker.core.clone();
     releaser.use_turns(core.store.capabilities().releases_in_turns);
@@ -53,7 +54,7 @@ pub(crate) fn dispatch(worker: Arc<Worker>, releaser: Arc<Releaser>) -> impl Fut
 
 struct Dispatcher {
     worker: Arc<Worker>,
-    /// Has the releases that join a turn.
+    /// Supplies the releases that a turn writes.
     releaser: Arc<Releaser>,
     /// Results that are not stored yet.
     batch: Vec<Ended>,
@@ -62,8 +63,8 @@ struct Dispatcher {
     starting: Vec<(Admitted, Permit)>,
     /// The results of the round trip in flight, and whether that round trip has reserved capacity for a claim.
     under_way: Option<(Arc<Vec<Finish>>, bool)>,
-    /// The most tasks of one claim. On a full disk this is one at first, since one task with long arguments may fit
-    /// where many do not.
+    /// The most tasks of one claim. When the store is full this becomes 1, since one task with long arguments may fit where
+    /// many do not; each success doubles it.
     most_claimed: usize,
 }
 
@@ -121,8 +122,8 @@ impl Dispatcher {
         }
     }
 
-    /// Runs one round: stores the batch, claims as many tasks as there is room for, and starts them. Returns when the
-    /// next task is due. After an error the state is as before the round.
+    /// Runs one round: stores the batch, claims as many tasks as there is room for, and admits them. Returns the time until
+    /// the next task is due. After an error the state is as before the round.
     async fn turn(&mut self) -> Result<Option<Duration>, StoreError> {
         let worker = self.worker.clone();
         let _telling = worker.core.events.telling();
@@ -168,7 +169,7 @@ impl Dispatcher {
         }
     }
 
-    /// Restores the state from before the round after a panic within it.
+    /// After a panic within a round, restores the state from before that round.
     fn restore(&mut self) {
         self.releaser.without_a_turn();
         let Some((finishes, claimed)) = self.under_way.take() else { return };
@@ -258,8 +259,8 @@ impl Dispatcher {
         }
     }
 
-    /// Admits the tasks of a claim that was made at that instant. If its first part was limited to the free threads and
-    /// brought that many tasks, claims the rest too. Returns when the next task is due.
+    /// Admits the tasks of a claim that was sent at `asked`. If the claim was limited to the free threads and brought that
+    /// many tasks, claims the rest too. Returns the time until the next task is due.
     async fn take(
         &mut self,
         budget: &ClaimBudget,
@@ -325,7 +326,7 @@ impl Dispatcher {
     }
 }
 
-/// The answer of a round that claims: the outcome of each finish, and when the next task is due.
+/// The answer of a round that claims: the outcome of each finish, and the time until the next task is due.
 type Round = (Vec<Finished>, Option<Duration>);
 
 /// The size of one claim. With fewer threads than slots, synchronous tasks could fill more slots than there are threads.
@@ -353,7 +354,7 @@ impl Ask {
         })
     }
 
-    /// The second claim, for the rest of the budget, once this one has been answered in full.
+    /// The second claim, for the rest of the budget, after this claim has brought as many tasks as it asked for.
     fn rest(&self, budget: &ClaimBudget) -> Option<Self> {
         let limit = budget.limit - self.limit;
         let prefetch = budget.prefetch - self.prefetch;

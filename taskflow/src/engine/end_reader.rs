@@ -11,8 +11,8 @@ use crate::seam::{Instant, Seam};
 /// How often every task that callers wait for is read without a hint.
 const POLL: Duration = Duration::from_millis(500);
 
-/// After a round for a hint, the next such round waits this many times as long as the round took. So reads for hints take
-/// at most a fiftieth of the time, regardless of the number of tasks.
+/// After a round of all tasks, the next hint waits this many times as long as the round took, but at most until the next
+/// poll. So reads for hints take at most a fiftieth of the time, regardless of the number of tasks.
 const REST: u32 = 50;
 
 /// The most tasks in one read.

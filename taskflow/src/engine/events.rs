@@ -20,11 +20,11 @@ use crate::store::Claimed;
 pub(crate) struct Events {
     seam: Seam,
     subscribers: broadcast::Sender<TaskEvent>,
-    /// Shared with each subscriber, so that its count shows whether there is one. This is checked for every task, and the
-    /// channel would take a lock for it.
+    /// Each subscriber holds a clone, so the reference count shows whether there is a subscriber. This is checked for every
+    /// task, and the channel would take a lock for it.
     listening: Arc<()>,
     observers: Observers,
-    /// The parts of the engine that are about to send events of what they have stored.
+    /// The number of parts of the engine that may still send events about what they store: see [`Telling`].
     telling: AtomicUsize,
     told: Notify,
     /// Adds in flight, not announced to subscribers yet: a run may start before the add is answered.
@@ -103,8 +103,8 @@ impl Events {
         }
     }
 
-    /// Announces tasks that are about to be added. Returns whether somebody wants to hear of it; if so, the caller must call
-    /// [`added`](Self::added) for each task.
+    /// Announces tasks that are about to be added. Returns whether a subscriber or an observer wants added events; if so, the
+    /// caller must call [`added`](Self::added) for each task.
     pub(crate) fn adding(&self, ids: impl Iterator<Item = TaskId>) -> bool {
         let listening = self.want(EventKind::Added);
         if listening {
@@ -169,7 +169,7 @@ impl Events {
         });
     }
 
-    /// Sends the event of a task whose record was read. An attempt that was lost is the one that the event is about.
+    /// Sends the event of a task whose record was read. A lost event names the number of the attempt that was lost.
     pub(crate) fn of_record(&self, record: &TaskRecord, kind: TaskEventKind) {
         let lost = match kind {
             TaskEventKind::Lost => record.attempts.iter().rfind(|it| it.outcome == AttemptOutcome::Lost),
@@ -184,13 +184,14 @@ impl Events {
         });
     }
 
-    /// Begins to store what events tell of. A [`flush`](Self::flush) waits until this has been dropped.
+    /// Call this before storing something that events report. A [`flush`](Self::flush) waits until the returned value has
+    /// been dropped.
     pub(crate) fn telling(&self) -> Telling<'_> {
         self.telling.fetch_add(1, Ordering::SeqCst);
         Telling(self)
     }
 
-    /// Waits until the observers have heard of all events, but no longer than until `by`.
+    /// Waits until the observers have received all events, but no longer than until `by`.
     pub(crate) async fn flush(&self, by: Instant) {
         if self.observers.want_some() {
             let all_told = async {
@@ -208,7 +209,7 @@ impl Events {
     }
 }
 
-/// A part of the engine is about to send events.
+/// While this exists, a part of the engine is about to send events.
 #[derive(Debug)]
 pub(crate) struct Telling<'a>(&'a Events);
 

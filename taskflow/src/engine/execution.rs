@@ -46,7 +46,7 @@ pub(super) fn begin(
     };
 }
 
-/// A running body. Dropping this ends it: when the body has ended, or when its runtime is dropped with the body.
+/// A running body. Dropping this marks the body as ended, also if the runtime is dropped with the body.
 struct Executing {
     core: Arc<Core>,
     context: TaskContext,
@@ -83,7 +83,7 @@ impl Drop for Executing {
 }
 
 /// Runs an async task and hands its end to `then`.
-#[expect(clippy::manual_async_fn, reason = "an async function holds what it is given twice, for each run")]
+#[expect(clippy::manual_async_fn, reason = "an async fn stores its arguments twice in each run's future")]
 fn run(
     executing: Executing,
     own: &'static [TaskMiddleware],
@@ -99,7 +99,8 @@ fn run(
         let kind = match unopened {
             Err(kind) => Some(kind),
             Ok(()) if executing.is_wrapped(own) => {
-                // In boxes: without middleware no run reserves memory for it, and small pieces are allocated faster than one.
+                // In boxes: otherwise runs without middleware reserve memory for it, too. Small allocations are faster than one
+                // large one.
                 let Executing { core, context, .. } = &executing;
                 let body = Box::pin(body(&executing, prepare, &task, since));
                 Box::pin(middleware::around(core, context, own, &task, since, body)).await
@@ -154,7 +155,7 @@ async fn run_blocking(
         let running = (since, (executing.clone(), thread.begin()));
         let body = Box::pin(blocking_body(&core, &pool, prepare, &context, &task, running));
         let kind = Box::pin(middleware::around(&core, &context, own, &task, since, body)).await;
-        // A middleware may have dropped the future of the body, which goes on.
+        // A middleware may have dropped the future of the body. The body then goes on in its thread.
         thread.is_over().await;
         kind
     } else {
@@ -195,7 +196,7 @@ async fn blocking_body(
 struct Thread(CancellationToken);
 
 impl Thread {
-    /// The body is over when this has been dropped.
+    /// The body counts as over once the returned guard has been dropped.
     fn begin(&self) -> DropGuard {
         self.0.clone().drop_guard()
     }
@@ -208,7 +209,7 @@ impl Thread {
 /// Opens sealed arguments. An error is the end of the run.
 async fn open(core: &Core, task: &mut Claimed) -> Result<(), FinishKind> {
     if core.must_open(task) {
-        // In a box: this is rare, and every run would reserve memory for it.
+        // In a box: this is rare, and otherwise every run would reserve memory for it.
         task.args = Box::pin(core.opened(task)).await?;
     }
     Ok(())
@@ -254,7 +255,7 @@ async fn drive(
     let (context, seam) = (&executing.context, &executing.core.seam);
     let mut polled = poll_fn(|cx| {
         if context.stop().is_lost() {
-            // It must do nothing more: the `select!` below drops it.
+            // It must do nothing more: it is dropped at the end of this function.
             return Poll::Pending;
         }
         match within(context, || body.as_mut().poll(cx)) {
@@ -273,7 +274,7 @@ async fn drive(
     };
     let grace = executing.core.settings.cancel_grace;
     if ended.is_none() && context.listens() && !context.stop().is_at_once() && !grace.is_zero() {
-        // In a box: this is rare, and every run would reserve memory for it.
+        // In a box: this is rare, and otherwise every run would reserve memory for it.
         ended = Box::pin(clean_up(seam, &mut polled, context, task, since, grace)).await;
     }
     match ended {
@@ -298,8 +299,8 @@ async fn drive(
     }
 }
 
-/// Polls a body that was asked to stop and watches for it, for as long as it may clean up: until `grace` or its timeout
-/// ends. `None` means that it must be dropped.
+/// Polls a body that was asked to stop and checks for such requests, for as long as it may clean up: until `grace` or its
+/// timeout ends, or it must stop at once. `None` means that it must be dropped.
 async fn clean_up<T>(
     seam: &Seam,
     body: impl Future<Output = T>,

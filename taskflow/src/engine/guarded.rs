@@ -80,7 +80,7 @@ impl StoreLayer for Guarded {
         panics::catch(|| self.0.look_again_in()).unwrap_or_default()
     }
 
-    /// The engine itself catches its panics.
+    /// The engine itself catches panics of the returned [`Immediate`].
     fn immediate(&self) -> Option<&dyn Immediate> {
         panics::catch(|| self.0.immediate()).unwrap_or_default()
     }

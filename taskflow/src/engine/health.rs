@@ -54,7 +54,7 @@ struct Degraded {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Notice {
     Begins,
-    /// The degraded time has lasted this long, and the log has not said so for a while.
+    /// The degraded time has lasted this long, and the last message about it is at least [`REMINDER`] old.
     Lasts(Duration),
     /// The log has already said so.
     AlreadyLogged,
@@ -182,7 +182,7 @@ impl HealthMeter {
     /// Records that a task needs a key that this process lacks.
     pub(crate) fn missing_key(&self, id: &str) {
         let mut missing = self.missing_keys.lock();
-        // Ids come from the store, where somebody may have damaged them.
+        // The ids come from the store and may be damaged, so their number is limited.
         if missing.len() < MAX_MISSING && missing.insert(id.to_owned()) {
             drop(missing);
             tracing::warn!(key = id, "a task is sealed with a key that is not in this process's key ring");

@@ -19,7 +19,7 @@ pub(crate) trait HoldOwner: fmt::Debug + Send + Sync {
     /// Takes over tasks that are now held. Only the owner releases them, even if the caller that added them has given up
     /// waiting.
     fn held(&self, holds: Vec<RunRef>);
-    /// Releases this task, if it is held, because the caller waits for it now. It runs whatever happens to the others.
+    /// Releases this task, if it is held, because the caller waits for it now. It runs even if the other held tasks do not.
     fn release(&self, id: TaskId);
 }
 

@@ -10,7 +10,7 @@ use super::panics;
 use crate::model::{AddError, Middleware, NewTask};
 use crate::observe::{Observer, OnAdd};
 
-/// What the builder was given.
+/// The code of the user that the builder was given.
 #[derive(Debug, Default)]
 pub(crate) struct Hooks {
     pub(crate) middleware: Around,

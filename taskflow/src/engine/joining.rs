@@ -1,7 +1,7 @@
 //! The start of a process: first the lease thread, then the join.
 //!
-//! The lease thread starts first and ends last, on a runtime of its own. So it does not matter whether the future that
-//! starts a manager is dropped half-way, the manager is shut down, or its runtime ends.
+//! The lease thread starts first and ends last, on a runtime of its own. So it leaves the store in every case: when the future
+//! that starts the manager is dropped half-way, when the manager is shut down, and when its runtime ends.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -30,8 +30,8 @@ impl Starting {
 
     /// Registers this process with the store.
     pub(crate) async fn join(&self) -> Result<(), Error> {
-        // In a separate task: a join in flight is not dropped with the future that asked for it, so that the leave comes
-        // after it.
+        // In a separate task, so that a join in flight is not dropped with the future that requested it and the leave can
+        // wait for it.
         let joining = Joining(self.core.clone());
         let joined = self.core.spawn(async move { joining.join().await });
         let ended =
@@ -72,7 +72,7 @@ impl Joining {
         if answer.as_ref().is_err_and(|error| error.kind() != StoreErrorKind::Unknown) {
             core.presence.may_be_known.store(false, Ordering::Release);
         } else if core.presence.left.is_cancelled() {
-            // The leave did not wait as long as the store took to answer the join.
+            // The lease thread gave up waiting for this answer and has left already, so this process leaves again.
             let _ = answered(core.store.leave(core.instance.id)).await;
         }
         answer

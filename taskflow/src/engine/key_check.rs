@@ -1,4 +1,4 @@
-//! Warns at the start of tasks that this process could not open.
+//! When the process starts, warns of waiting tasks that it could not open.
 
 use std::sync::Arc;
 
@@ -6,15 +6,15 @@ use super::core::Core;
 use crate::model::{TaskFilter, TaskStatus, sealed};
 use crate::task::Registry;
 
-/// How many waiting tasks are looked at, the newest.
+/// How many of the newest waiting tasks are checked.
 const LOOKED_AT: usize = 100;
 
-/// How many of them are read at once: their arguments may be long.
+/// How many of them one read brings: only a few, since their arguments may be long.
 const AT_ONCE: usize = 10;
 
-/// Reads the newest waiting tasks once, and logs how many of them name a key that this process lacks.
+/// Reads the newest waiting tasks once, and logs how many of them are sealed with a key that this process lacks.
 pub(crate) async fn warn(core: Arc<Core>) {
-    // Other programs have keys of their own.
+    // Tasks of other programs are skipped: those programs have their own keys.
     let Ok(registry) = Registry::collect() else { return };
     let mut filter = TaskFilter::new().status(TaskStatus::Pending).limit(AT_ONCE);
     let mut count = 0;

@@ -1,4 +1,4 @@
-//! Leases that no renewal covers because the store answered late: those of claims and adds that were in flight during it.
+//! Tracks leases that the store granted late, in answer to a claim or an add, and that no renewal covers yet.
 
 use std::time::Duration;
 
@@ -7,8 +7,8 @@ use tokio::sync::Notify;
 
 use crate::seam::Instant;
 
-/// When the oldest lease that no renewal covers was asked for. Nobody keeps count of those that the store grants at once: the
-/// margin of a lease is longer than that.
+/// When the oldest late lease that no renewal covers was requested. Leases that the store grants promptly are not tracked: the
+/// margin of a lease is longer than the time that they took.
 #[derive(Debug, Default)]
 pub(crate) struct Late {
     asked: Mutex<Asked>,
@@ -18,9 +18,9 @@ pub(crate) struct Late {
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Asked {
-    /// Of the leases that came since the last renewal began.
+    /// The oldest request among the leases that came since the last renewal began.
     new: Option<Instant>,
-    /// Of those that the renewal in flight covers. They stay if it fails.
+    /// The oldest request among the leases that the renewal in flight covers. It stays if the renewal fails.
     in_renewal: Option<Instant>,
 }
 
@@ -30,13 +30,14 @@ impl Asked {
     }
 }
 
-/// Whether a lease of that age, when it comes, should be renewed before it is the turn of the others.
+/// Whether a lease that is this old when it is granted should be renewed sooner than at the next regular renewal.
 pub(super) fn is_late(age: Duration, lease: Duration) -> bool {
     age > lease / 10
 }
 
 impl Late {
-    /// Notes a lease that was asked for then, and has come now. Its run is already one that a renewal covers.
+    /// Records a lease that was requested at `asked` and has come now. Its run is already registered, so the next renewal covers
+    /// it.
     pub(super) fn came(&self, asked: Instant) {
         let mut all = self.asked.lock();
         all.new = Some(all.new.map_or(asked, |new| new.min(asked)));
@@ -48,13 +49,13 @@ impl Late {
         self.asked.lock().oldest()
     }
 
-    /// A renewal begins, of all runs that are there from now on.
+    /// Records that a renewal begins. It covers all runs that are registered by now.
     pub(super) fn begin_renewal(&self) {
         let mut all = self.asked.lock();
         *all = Asked { new: None, in_renewal: all.oldest() };
     }
 
-    /// The renewal has succeeded.
+    /// Records that the renewal has succeeded.
     pub(super) fn renewed(&self) {
         self.asked.lock().in_renewal = None;
     }

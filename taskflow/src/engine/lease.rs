@@ -1,5 +1,5 @@
-//! Renews leases from a thread and a runtime of its own, so that a handler that blocks every thread of the main runtime
-//! loses no lease. The same thread shows other processes that this one is alive.
+//! Renews leases on a separate thread with its own runtime, so that no lease is lost while tasks block every thread of the main
+//! runtime. The same thread shows other processes that this one is alive.
 
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -82,9 +82,9 @@ async fn renew_until_over(core: &Core, worker: Option<&Worker>, known: &mut Know
     }
 }
 
-/// Shows other processes that this one is alive. When that fails for longer than [`LIVENESS_GRACE`], stops the runs that
-/// other processes may start. A process that runs no tasks has nothing to stop, and one that the store has refused has nothing to
-/// show: it never leaves, so nobody would remove what it showed. Never returns.
+/// Shows other processes that this one is alive. When that fails for longer than [`LIVENESS_GRACE`], stops claiming and stops
+/// the runs whose tasks other processes may start. A process that runs no tasks has nothing to stop. A process that the store
+/// has refused must show nothing: it never leaves, so nobody would remove what it showed. Never returns.
 async fn show_life(core: &Core, worker: Option<&Worker>, gone: &mut Option<Instant>) {
     let is_known = core.presence.may_be_known.load(Ordering::Acquire);
     let Some(worker) = worker.filter(|_| is_known) else { return std::future::pending().await };
@@ -124,7 +124,7 @@ async fn renew(core: &Core, worker: Option<&Worker>, renewed: &mut Instant) {
     // After a panic the last renewal may be further in the past.
     let mut skipped = core.seam.skipped();
     let mut wait = (lease / 3).min(lease_left(core, *renewed));
-    // The last renewal has succeeded after it had waited, together with all other writers, for longer than a lease.
+    // Whether the last renewal succeeded, but had waited so long, together with all other writers, that its lease was used up.
     let mut has_waited_together = false;
     loop {
         tokio::select! {
@@ -162,9 +162,9 @@ async fn renew(core: &Core, worker: Option<&Worker>, renewed: &mut Instant) {
             Ok(Ok(answer)) => {
                 *renewed = asked;
                 core.late.renewed();
-                // The leases began when it was asked for.
+                // The leases count from the request of the renewal.
                 wait = (lease / 3).saturating_sub(core.seam.since(asked)).max(lease / 20);
-                // When its write began is not known: the next renewal tells how long the leases last.
+                // It is not known when the store wrote it, so the next renewal decides whether the leases still hold.
                 has_waited_together =
                     core.store.capabilities().waits_together && lease_left(core, *renewed).is_zero();
                 for run in answer.lost {

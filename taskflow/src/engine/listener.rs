@@ -15,7 +15,7 @@ use crate::store::Hint;
 /// The shortest time between two reactions to hints. A hint after a quiet time is acted on at once.
 const HINT_INTERVAL: Duration = Duration::from_millis(5);
 
-/// How many hints that are there already are acted on together with the first.
+/// How many more hints, if they have already come, are handled together with the first.
 const MORE_HINTS: usize = 2;
 
 /// How long to wait before listening again after the store has ended its hints.

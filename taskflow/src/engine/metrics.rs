@@ -1,4 +1,4 @@
-//! What this process and its store have to tell, as metrics.
+//! The metrics of this process and of its store.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -8,11 +8,11 @@ use super::worker::Worker;
 use crate::model::{Error, Histogram, InstanceInfo, QueueInfo, ScheduleInfo, time};
 use crate::observe::{Counter, Family, Labels, OUTCOMES, SOURCES, STATUSES};
 
-/// The most queues and the most schedules with samples of their own. `taskflow_queues` and `taskflow_schedules` tell how many
-/// there are.
+/// The most queues, and the most schedules, that have samples of their own. `taskflow_queues` and `taskflow_schedules` count
+/// all of them.
 const MOST: usize = 1_000;
 
-/// How long what was read from the store is shown again: scrapers of a process share one read.
+/// How long the gauges that were read from the store are shown again, so that all scrapers of a process share one read.
 const FRESH: Duration = Duration::from_secs(5);
 
 /// How long a scrape waits for the store. Without its answer it shows what the process itself knows.
@@ -38,7 +38,7 @@ pub(crate) fn of_process(core: &Core, worker: Option<&Worker>) -> Vec<Family> {
         let used = cells.iter().enumerate().filter(|(_, (.., values))| values.get(of) > 0);
         Family::counter(name, help, used.map(|(at, (.., values))| (labels(at), values.get(of))).collect())
     };
-    // With one of few words more: how it ended.
+    // A counter with one more label, such as the outcome. Each of `words` is a value of that label.
     let split = |name, help, label: &'static str, words: &[(Counter, &str)]| {
         let mut samples = Vec::new();
         for (at, (.., values)) in cells.iter().enumerate() {
@@ -155,7 +155,7 @@ pub(crate) fn of_process(core: &Core, worker: Option<&Worker>) -> Vec<Family> {
     families
 }
 
-/// What the API and the dashboard of this process count of their own use.
+/// The metrics of the use of this process's API and dashboard.
 #[cfg(feature = "api")]
 fn of_faces(core: &Core) -> [Family; 2] {
     let answered = core.faces.read().into_iter().map(|((method, path, status), count)| {
@@ -176,7 +176,7 @@ fn of_faces(core: &Core) -> [Family; 2] {
     ]
 }
 
-/// The gauges of the store. Those of all processes are the same.
+/// The gauges of the store. They are the same in every process.
 pub(crate) fn of_store(state: &StoreState, now: SystemTime) -> Vec<Family> {
     let StoreState { queues, schedules, instances } = state;
     let queue = |queue: &QueueInfo| ("queue", queue.name.clone());
@@ -261,7 +261,7 @@ fn count(number: usize) -> f64 {
     number as f64
 }
 
-/// The gauges of the store, at most [`FRESH`] old. Empty if the store does not answer in time.
+/// The gauges of the store, at most [`FRESH`] old. Empty if the store fails or does not answer in time.
 pub(crate) async fn last_gauges(
     core: &Core,
     read: impl Future<Output = Result<StoreState, Error>>,

@@ -1,4 +1,5 @@
-//! Middleware around the body of an attempt: the timeout, the stops and panics apply to it as they do to the body.
+//! Runs middleware around the body of an attempt. The timeout, requests to stop and panics apply to the middleware as
+//! they do to the body.
 
 use std::future::poll_fn;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -18,7 +19,7 @@ use crate::seam::Instant;
 use crate::store::{Claimed, FinishKind};
 use crate::task::{BoxFuture, Steering, TaskContext, TaskOutcome};
 
-/// How long middleware may go on after a stop has ended the body, at least.
+/// How long middleware may at least go on after a stop has ended the body. It gets no time if the lease is ending.
 const LAST_WORDS: Duration = Duration::from_millis(250);
 
 /// What is known of the body while the middleware runs.
@@ -34,7 +35,7 @@ struct Inside {
     decided: Mutex<Option<Option<FinishKind>>>,
 }
 
-/// Says that the body is over, when it has returned or is dropped.
+/// Marks the body as over when it has returned or is dropped.
 struct Over<'a>(&'a Inside);
 
 impl Drop for Over<'_> {
@@ -113,7 +114,7 @@ impl Inside {
 
     /// Resolves when the body is over.
     async fn over(&self) {
-        // It receives a notification that comes before its first poll, too.
+        // A notification that comes before the first poll is not missed.
         let over = self.over.notified();
         if !self.is_over() {
             over.await;
@@ -161,7 +162,7 @@ impl Inside {
     }
 }
 
-/// What middleware hears of an end that it cannot change.
+/// The outcome that middleware receives for an end that it cannot change.
 fn told(finish: Option<&FinishKind>) -> RunOutcome {
     let (outcome, error) = match finish {
         Some(FinishKind::End { outcome, error, .. } | FinishKind::Retry { outcome, error, .. }) => {
@@ -191,8 +192,8 @@ fn finish(task: &Claimed, outcome: RunOutcome) -> FinishKind {
     }
 }
 
-/// Asks the run to stop at its timeout. Resolves when the middleware must be dropped: some time after a stop, but not while
-/// the body is still running; at once if the lease is lost.
+/// Asks the run to stop at its timeout. Resolves when the middleware must be dropped: some time after a stop, or without that
+/// time if the lease is ending, but not while the body is still running; at once if the lease is lost.
 async fn must_end(core: &Core, context: &TaskContext, task: &Claimed, since: Instant, inside: &Inside) {
     let (seam, stop) = (&core.seam, context.stop());
     let last_words = async || {
@@ -213,7 +214,7 @@ async fn must_end(core: &Core, context: &TaskContext, task: &Claimed, since: Ins
             () = stop.asked() => {}
             () = limit(seam, task, since) => stop.ask(StopReason::Timeout),
         }
-        // In a box: this is rare, and every run would reserve memory for it.
+        // In a box: this is rare, and otherwise every run would reserve memory for it.
         Box::pin(last_words()).await;
     };
     tokio::select! {

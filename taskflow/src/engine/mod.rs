@@ -8,21 +8,21 @@
 //!
 //! Beside them:
 //!
-//! - [`middleware`] is around the body of a task that has some; [`hooks`] holds the code that the user gave to the builder.
-//! - [`observers`] tells the observers of [`events`], on a thread of its own.
-//! - [`lease`] renews the leases of runs on a thread of its own, and shows other processes that this one is alive.
-//! - [`recovery`] recovers runs that other processes lost.
+//! - [`middleware`] runs the middleware around the body of a task; [`hooks`] holds the code that the user gave to the builder.
+//! - [`observers`] passes the [`events`] to the observers, on a separate thread.
+//! - [`lease`] renews the leases of runs on a separate thread, and shows other processes that this one is alive.
+//! - [`recovery`] recovers runs that other processes lost, and cancels tasks that expired before they could start.
 //! - [`reporter`] stores the progress and log lines of running tasks.
 //! - [`prune`] deletes finished tasks that are past their retention.
 //! - [`queue_watch`] updates the [`queue_limits`] from the store.
 //! - [`end_reader`] reads the results that callers wait for.
-//! - [`catalogue`] stores what tasks this process has, and reads what the others have.
+//! - [`catalogue`] stores which tasks, queues and schedules this process has, and reads those of other processes.
 //! - [`watching`] reads single tasks that callers watch.
-//! - [`statistics`] writes what the meter of this process counted, and reads what all have written.
+//! - [`statistics`] writes the counts of this process, and reads the counts of all processes.
 //! - [`schedule`] fires the ticks of schedules.
 //! - [`unknown_tasks`] warns of tasks and queues that this program does not know.
-//! - [`sealing`] seals what is stored, for a manager with keys, and [`opening`] opens it. `key_check` warns of waiting tasks
-//!   whose key is missing.
+//! - [`sealing`] seals (encrypts) what a manager with keys stores, and [`opening`] opens it. `key_check` warns of waiting
+//!   tasks whose key is missing.
 //! - [`shutdown`] stops everything in order.
 //! - [`joining`] registers the process with the store, and [`presence`] tracks it from then until it has left.
 //! - [`supervision`] restarts a part of the engine that panicked.

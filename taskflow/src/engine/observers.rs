@@ -1,4 +1,4 @@
-//! The thread that tells observers of events, and the ring before it.
+//! The thread that passes events to the observers, and the ring buffer from which it takes them.
 
 use std::any::type_name;
 use std::collections::VecDeque;
@@ -19,20 +19,20 @@ use crate::seam::{Instant, Seam};
 const CAPACITY: usize = 4096;
 const CAPACITY_BYTES: usize = 16 << 20;
 
-/// How many events the thread takes at once, and after how many of those bytes it stops: a lock for each event costs the tasks
-/// more than the event.
+/// How many events the thread takes under one lock, and after how many of those bytes it stops. A lock for each event would
+/// cost the tasks more than the event itself.
 const TAKEN: usize = 64;
 const TAKEN_BYTES: usize = 64 << 10;
 
-/// How long the thread rests once it has delivered everything. Nobody wakes it meanwhile: a wake-up for each event costs the
-/// tasks more than the event.
+/// How long the thread rests once it has delivered everything. New events do not wake it meanwhile: a wake-up for each event
+/// would cost the tasks more than the event itself.
 const REST: Duration = Duration::from_millis(5);
 
 /// The observers of this process.
 #[derive(Clone, Debug)]
 pub(crate) struct Observers(Arc<Shared>);
 
-/// An observer, until it panics.
+/// An observer. Once it has panicked, it gets no more events.
 pub(crate) struct Plugged {
     observer: Box<dyn Observer>,
     type_name: &'static str,
@@ -62,7 +62,7 @@ struct Ring {
     has_thread: bool,
     /// Whether the thread has events to deliver, or is delivering one.
     is_busy: bool,
-    /// Whether the thread looks for events by itself soon.
+    /// Whether the thread rests. It then soon looks for events without being woken.
     rests: bool,
     /// Whether the thread ends when no event is left.
     is_closed: bool,
@@ -75,8 +75,8 @@ impl Ring {
         Some(event)
     }
 
-    /// Takes the events to deliver before the lock is taken again: a few, since those that were taken are not among those that
-    /// the ring may drop.
+    /// Takes the events to deliver before the lock is taken again. It takes only a few, since the ring cannot drop events that
+    /// were taken.
     fn pop_some(&mut self, events: &mut Vec<TaskEvent>) {
         let mut length = 0;
         while events.len() < TAKEN

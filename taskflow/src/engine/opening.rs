@@ -1,5 +1,5 @@
-//! Sealed values on their way through a process: the arguments of a run are opened, its end is sealed, and a result or a
-//! record is opened for its reader.
+//! Opens (decrypts) sealed values: the arguments of a run before it starts, and results and records for their readers. Also
+//! seals the end of a run before it is stored.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -17,21 +17,23 @@ use crate::model::{TaskRecord, TaskSource};
 use crate::store::{Claimed, FinishKind};
 use crate::task::{Registry, Said};
 
-/// How long a task waits whose record could not be read.
+/// The delay before a task is claimed again after its record could not be read.
 #[cfg(feature = "encryption")]
 const AGAIN: Duration = Duration::from_secs(1);
 
-/// The end of a run that did not begin: no further attempt would succeed here.
+/// The failure of a run whose arguments could not be opened, or whose end could not be sealed. No further attempt would
+/// succeed here.
 fn refusal(error: String) -> FinishKind {
     FinishKind::End { status: TaskStatus::Failed, outcome: AttemptOutcome::Failed, error }
 }
 
-/// A text that a task only passes on may begin as a sealed one does. A space makes it any other: JSON stays the same JSON.
+/// Changes a text that a task produced and that begins like a sealed one. A space after the first character makes it a plain
+/// text; JSON keeps its meaning.
 fn mark_as_plain(text: &str) -> String {
     format!("{{ {}", &text[1..])
 }
 
-/// Lets nothing that a task returned pass for sealed.
+/// Makes sure that no result or error of a task is taken for a sealed one.
 fn not_sealed(kind: &mut FinishKind) {
     match kind {
         FinishKind::Success { result } if sealed::is_sealed(result) => *result = mark_as_plain(result).into(),
@@ -42,7 +44,7 @@ fn not_sealed(kind: &mut FinishKind) {
     }
 }
 
-/// Lets no line that a task logged pass for sealed.
+/// Makes sure that no log line of a task is taken for a sealed one.
 pub(super) fn lines_not_sealed(lines: &mut [LogLine]) {
     for line in lines.iter_mut().filter(|line| sealed::is_sealed(&line.message)) {
         line.message = mark_as_plain(&line.message);
@@ -50,13 +52,15 @@ pub(super) fn lines_not_sealed(lines: &mut [LogLine]) {
 }
 
 impl Core {
-    /// Whether the arguments of this run are sealed, or should be.
+    /// Whether the arguments of this run must go through [`opened`](Self::opened): they are sealed, or this process may refuse
+    /// arguments that are not.
     pub(super) fn must_open(&self, task: &Claimed) -> bool {
         self.sealing.is_some() || sealed::is_sealed(&task.args)
     }
 
-    /// The arguments of a run. An error is the end of the run: no further attempt would succeed, and the stored arguments
-    /// stay as they are for a process with the right keys.
+    /// The arguments of a run, opened. An error is the end of the run. The task fails, since no further attempt would succeed
+    /// here; if its record could not be read, it goes back to the queue. The stored arguments stay as they are, for a process
+    /// with the right keys.
     pub(super) async fn opened(&self, task: &Claimed) -> Result<Arc<str>, FinishKind> {
         if !sealed::is_sealed(&task.args) {
             return self.unsealed(task);
@@ -68,7 +72,7 @@ impl Core {
         {
             let opened = match Envelope::read(&task.args) {
                 Ok(envelope) if envelope.bound().is_some() => {
-                    // A claim does not carry what these are bound to.
+                    // These are bound to a run key or a schedule, which a claim does not carry.
                     let Ok(record) = self.read("a read", self.store.get(task.run.id)).await else {
                         return Err(FinishKind::GiveBack { delay: AGAIN, outcome: None });
                     };
@@ -95,8 +99,9 @@ impl Core {
         }
     }
 
-    /// The end of a run and what it said, as they are stored. `is_ours` marks an error of taskflow itself, which an operator
-    /// must be able to read.
+    /// Returns the end of a run, its progress and its log lines in the form in which they are stored: the end and the lines of
+    /// a sealed task are sealed. `is_ours` marks an end that is an error of taskflow itself. It is not sealed, since an
+    /// operator must be able to read it.
     pub(super) fn sealed(
         &self,
         task: &Claimed,
@@ -128,7 +133,8 @@ impl Core {
         (kind, said)
     }
 
-    /// A text of a task for the log of this process: nothing of it if its errors are sealed.
+    /// The text of a panic of a task, for the log of this process. If the errors of the task are sealed, a fixed text takes its
+    /// place.
     pub(super) fn tellable<'a>(&self, name: &str, text: &'a str) -> &'a str {
         #[cfg(feature = "encryption")]
         if self
@@ -157,7 +163,7 @@ impl Core {
         HashSet::new()
     }
 
-    /// Arguments that are not sealed: a strict process refuses them.
+    /// Returns arguments that are not sealed. A strict process refuses them if it seals the arguments of this task.
     fn unsealed(&self, task: &Claimed) -> Result<Arc<str>, FinishKind> {
         #[cfg(feature = "encryption")]
         {
@@ -246,8 +252,8 @@ impl Core {
         envelope.open(self.keys(), &place_of_args(envelope, record)?)
     }
 
-    /// The arguments of a task, sealed with the current key; `None` if they are, if they are not sealed at all, or if the
-    /// task has succeeded and so never runs again.
+    /// The arguments of a task, re-sealed with the current key. `None` if they already are sealed with it, if they are not
+    /// sealed at all, if this process has no keys, or if the task has succeeded and so never runs again.
     pub(crate) fn resealed(&self, record: &TaskRecord) -> Result<Option<String>, OpenError> {
         let args = record.args.get();
         if record.status == TaskStatus::Success || !sealed::is_sealed(args) {
@@ -318,7 +324,7 @@ impl Core {
         Ok(opened)
     }
 
-    /// Log lines of that task, opened.
+    /// Log lines of this task, opened.
     pub(crate) fn open_lines(
         &self,
         record: &TaskRecord,

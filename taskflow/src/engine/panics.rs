@@ -51,7 +51,7 @@ pub(crate) async fn caught<T>(future: impl Future<Output = T>) -> Result<T, Stri
     AssertUnwindSafe(future).catch_unwind().await.map_err(text)
 }
 
-/// The text of a caught panic, whose payload is dropped.
+/// Returns the text of a caught panic, and drops its payload.
 pub(crate) fn text(payload: Box<dyn Any + Send>) -> String {
     let text = describe(&*payload);
     // A payload may panic when it is dropped, and so may the payload of that panic, without end. So the second one is

@@ -1,10 +1,10 @@
 //! Decides how many tasks a process prefetches, that is, claims before it has a free slot for them.
 //!
 //! While one round trip to the store is in flight, the next tasks should already run. So a claim brings more tasks than
-//! there are free slots: as many as will have ended when the next claim is answered. That number is measured in two ways,
-//! and the lower one counts: how many tasks have just ended, and how long they took, since many long tasks may end
-//! together. Tasks that take longer than [`SHORT`] are not prefetched, so that no process keeps work that another process
-//! could do. A prefetched task that still waits after [`MAX_BUFFERED`] goes back to the queue.
+//! there are free slots: as many more as are expected to end before the next claim is answered. That number is measured in
+//! two ways, and the lower one counts: how many tasks have just ended, and how long they took, since many long tasks may end
+//! together. While too many tasks take longer than [`SHORT`], nothing is prefetched, so that no process keeps work that
+//! another process could do. A prefetched task that still waits after [`MAX_BUFFERED`] goes back to the queue.
 //!
 //! Only tasks that may run again after a lost run are prefetched: a claim stops at the first task that may not. Where
 //! such tasks are frequent, a claim asks for few tasks beyond the slots, since the store reads every task that a claim
@@ -15,7 +15,7 @@ use std::time::Duration;
 /// How long a prefetched task waits for a slot before it goes back to the queue.
 pub(super) const MAX_BUFFERED: Duration = Duration::from_millis(100);
 
-/// Tasks that take longer than this are not prefetched.
+/// Bodies that take longer than this are long. While more than one in eight is long, nothing is prefetched.
 const SHORT: Duration = Duration::from_millis(20);
 
 /// How many round trips of work are claimed: one part runs, one is on its way to the store, one is on its way back, and
@@ -29,7 +29,8 @@ pub(super) struct PrefetchWindow {
     most: usize,
     /// The number of tasks that one claim requests beyond the free slots, learned from the last claims.
     reach: usize,
-    /// The sizes by the last two round trips: after a claim that brought nothing, no task could end.
+    /// The sizes measured in the last two round trips; the larger one counts. After a claim that brought nothing, no task
+    /// could end, so one measured 0 does not close the window.
     sizes: [usize; 2],
 }
 
@@ -91,7 +92,7 @@ impl PrefetchWindow {
         self.reach = reach.min(self.most);
     }
 
-    /// Closes the window: no slot became free for a claimed task.
+    /// Closes the window: nothing is prefetched until it is measured again.
     pub(super) fn close(&mut self) {
         self.sizes = [0; 2];
     }

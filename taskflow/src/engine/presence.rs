@@ -75,7 +75,7 @@ impl Presence {
         self.shut_down.cancel();
     }
 
-    /// Resolves when a shutdown is not over in time because nothing drives its runtime.
+    /// Resolves when a shutdown is not over in time because its runtime makes no progress.
     pub(super) async fn overdue(&self, seam: &Seam) {
         let mut ends_by = self.ends_by.subscribe();
         let by = match ends_by.wait_for(Option::is_some).await {

@@ -14,7 +14,7 @@ pub(crate) async fn prune(core: Arc<Core>) {
     loop {
         // The health has the error; the next minute tries again.
         while let Ok(BATCH..) = core.call("pruning", core.store.prune(core.settings.retention, BATCH)).await {
-            // Lets other writes in between two batches.
+            // Lets other writes run between two batches.
             core.seam.sleep(Duration::from_millis(10)).await;
         }
         tokio::select! {

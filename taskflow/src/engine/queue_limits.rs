@@ -1,5 +1,5 @@
-//! The current limits of each queue: those of this program, unless the store has others. A process that is no program of its
-//! own, such as the command line, learns the queues from the store.
+//! The current limits of each queue: those of this program, unless the store has others. A process that configures no queues
+//! itself, such as the command line, learns the queues from the store.
 
 use std::collections::HashMap;
 
@@ -83,7 +83,7 @@ impl Queues {
         true
     }
 
-    /// Admits tasks also to these queues, which other programs configure.
+    /// Accepts adds to these queues too, which other programs configure. They replace those learned before.
     #[cfg(feature = "api")]
     pub(crate) fn admit(&self, queues: impl IntoIterator<Item = (String, QueueConfig)>) {
         self.now.write().learned = queues.into_iter().collect();

@@ -1,4 +1,4 @@
-//! Recovers runs that other processes lost.
+//! Recovers runs that other processes lost, releases holds whose process died, and cancels tasks that expired.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ pub(crate) async fn watch(core: Arc<Core>, worker: Option<Arc<Worker>>) {
     let every = core.store.capabilities().recover_every;
     loop {
         let wait = core.store.look_again_in().map_or(every, |soon| soon.min(every));
-        // A check on a process that may be dead is not delayed.
+        // A check on a process that may be dead is not delayed by jitter.
         let wait = if wait < every { wait } else { jittered(every) };
         tokio::select! {
             biased;
@@ -28,7 +28,7 @@ pub(crate) async fn watch(core: Arc<Core>, worker: Option<Arc<Worker>>) {
     }
 }
 
-/// Recovers every lost run. Returns whether there were any.
+/// Recovers every lost run, releases holds of dead processes and cancels expired tasks. Returns whether there were any.
 pub(crate) async fn recover(core: &Core) -> Result<bool, StoreError> {
     let mut any = false;
     loop {
@@ -69,7 +69,7 @@ pub(crate) async fn recover(core: &Core) -> Result<bool, StoreError> {
     }
 }
 
-/// Sends an event of a recovered task. Its record is read only if somebody listens.
+/// Sends an event of a recovered task, if a subscriber or an observer wants it. Only then the record is read.
 async fn tell(core: &Core, task: &Recovered, kind: TaskEventKind) {
     if !core.events.want(kind.kind()) {
         return;

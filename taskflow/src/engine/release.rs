@@ -14,9 +14,9 @@ use super::worker::Worker;
 use crate::model::Error;
 use crate::store::{HoldOutcome, Release, RunRef};
 
-/// Releases or cancels held tasks. Concurrent ends of holds share a write. If the store can, tasks that shall run are released
-/// by the dispatcher's next turn, which then claims them. Otherwise, and after an error, a writer of their own tries until the
-/// store accepts them. The leases of the holds are renewed meanwhile.
+/// Releases or cancels held tasks. Concurrent ends of holds share a write. If the store supports it, the next turn (round trip)
+/// of the dispatcher releases the tasks that are to run, and then claims them. Otherwise, and after an error, a separate writer
+/// retries until the store accepts the releases. The leases of the holds are renewed meanwhile.
 #[derive(Debug)]
 pub(crate) struct Releaser {
     core: Arc<Core>,
@@ -37,9 +37,10 @@ struct Gate {
     has_turns: bool,
     /// Whether a turn with the releases under way has no answer yet.
     is_in_turn: bool,
-    /// Whether a writer of their own is at work.
+    /// Whether a separate writer is at work.
     is_writing: bool,
-    /// A writer is needed once that turn has been answered: two at once would write the releases under way twice.
+    /// Whether a writer must start once the turn has been answered. If both ran at once, they would write the releases under
+    /// way twice.
     needs_writer: bool,
 }
 
@@ -66,7 +67,7 @@ struct Reply {
     to: oneshot::Sender<usize>,
 }
 
-/// Holds whose end is decided and on its way to the store. To drop it undoes nothing.
+/// Holds whose end is decided and on its way to the store. Dropping this undoes nothing.
 #[derive(Debug)]
 pub(crate) struct Ending {
     core: Arc<Core>,
@@ -75,7 +76,7 @@ pub(crate) struct Ending {
 }
 
 impl Ending {
-    /// Waits until the end is stored, and answers how many holds it ended.
+    /// Waits until the end is stored. Returns how many holds it ended.
     pub(crate) async fn stored(self) -> Result<usize, Error> {
         let Some(answer) = self.answer else { return Ok(0) };
         tokio::select! {
@@ -113,7 +114,7 @@ impl Releaser {
         Ending { core, answer: Some(answer) }
     }
 
-    /// Lets the dispatcher take releases into its turns, or no longer.
+    /// Sets whether the dispatcher takes releases into its turns.
     pub(super) fn use_turns(self: &Arc<Self>, use_turns: bool) {
         self.gate.lock().has_turns = use_turns;
         if !use_turns {
@@ -138,7 +139,7 @@ impl Releaser {
         }
     }
 
-    /// Starts a writer, unless one is at work. During a turn the writer is started after it.
+    /// Starts a writer, unless one is at work. While a turn is in flight, the writer starts after that turn.
     fn write_alone(self: &Arc<Self>, mut gate: MutexGuard<'_, Gate>) {
         gate.needs_writer = gate.is_in_turn;
         if !gate.is_in_turn && !mem::replace(&mut gate.is_writing, true) {
@@ -177,7 +178,7 @@ impl Releaser {
         }
     }
 
-    /// The next releases of the writer. With `None` it ends.
+    /// The next releases for the writer. `None` ends the writer.
     fn next(&self) -> Option<Arc<Vec<Release>>> {
         let mut gate = self.gate.lock();
         let releases = gate.next();
@@ -189,7 +190,7 @@ impl Releaser {
         releases
     }
 
-    /// The store has written the releases of a turn.
+    /// Completes the releases of a turn that the store has written.
     pub(super) fn written(self: &Arc<Self>, releases: &[Release], applied: &[bool]) {
         self.answer(releases, applied);
         let mut gate = self.gate.lock();
@@ -200,8 +201,8 @@ impl Releaser {
         applied.iter().filter(|applied| !**applied).for_each(|_| self.core.health.stale_write());
     }
 
-    /// Answers each caller with the number of its holds that have ended, and stops renewing them. Comes before anything that may
-    /// panic.
+    /// Answers each caller with the number of its holds that have ended, and stops renewing those holds. It must be called before
+    /// anything that may panic.
     fn answer(&self, releases: &[Release], applied: &[bool]) {
         releases.iter().for_each(|release| self.core.holds.end(release.hold));
         let mut gate = self.gate.lock();

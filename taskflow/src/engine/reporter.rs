@@ -39,7 +39,7 @@ pub(crate) async fn report(worker: Arc<Worker>) {
                     && let Err(panic) =
                         catch(|| sealing.seal_lines(run.id, context.name(), &mut report.lines))
                 {
-                    // Never in the clear.
+                    // They must never be stored unsealed.
                     report.lines.clear();
                     tracing::error!(task = %run.id, "log lines are dropped, since they cannot be sealed: the key ring {panic}");
                 }
@@ -50,7 +50,7 @@ pub(crate) async fn report(worker: Arc<Worker>) {
         if reports.is_empty() {
             continue;
         }
-        // A stale report belongs to a run whose lease is lost, which its renewal reports too.
+        // The store drops the report of a run whose lease is lost. The renewal reports the loss, so nothing is done here.
         let reports = Arc::new(reports);
         let answer = caught(core.call("a report", core.store.report(reports.clone()))).await;
         let is_stored = matches!(answer, Ok(Ok(_)));
@@ -58,13 +58,13 @@ pub(crate) async fn report(worker: Arc<Worker>) {
             if core.events.want(EventKind::Log)
                 && matches!(&answer, Ok(Ok(stored)) if stored.get(at) == Some(&true))
             {
-                // As they are stored: the lines of a sealed task are sealed.
+                // The events carry the lines as they are stored: those of a sealed task are sealed.
                 tell(&worker, &context, &reports[at].lines);
             }
             context.reported(said, is_stored);
         }
         if let Err(panic) = answer {
-            // Recorded here and not by the supervision: the reporting runs wait for the answer above.
+            // Caught here, not by the supervision, so that the runs above still learn whether their report is stored.
             core.health.restarted("the reporter", &panic);
         }
     }

@@ -118,7 +118,7 @@ impl Ended {
     }
 }
 
-/// What events tell of a run.
+/// What events report about a run.
 #[derive(Debug, Default)]
 pub(crate) struct Ran {
     pub(super) queue: Arc<str>,

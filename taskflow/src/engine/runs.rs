@@ -19,7 +19,7 @@ pub(crate) struct Runs {
     ending: AtomicBool,
     /// Other processes may start this process's repeatable tasks.
     repeatable_in_doubt: AtomicBool,
-    /// Nothing drives the async bodies any more: they are lost and no longer count as running.
+    /// Nothing polls the async bodies any more: they are lost and no longer count as running.
     suspended: AtomicBool,
     /// The number of callers in [`until`](Self::until).
     watchers: AtomicUsize,
@@ -48,7 +48,7 @@ impl Live {
 
 impl Runs {
     /// Adds claimed runs: from now on their leases are renewed, and they can be asked to stop. With `too_late` they are asked
-    /// at once, since other processes may start their tasks.
+    /// to stop immediately, since other processes may start their tasks.
     pub(crate) fn admit(&self, runs: impl IntoIterator<Item = Live>, too_late: bool) {
         let mut live = self.live.lock();
         let ending = self.ending.load(Ordering::Relaxed);
@@ -60,7 +60,7 @@ impl Runs {
             if too_late || in_doubt && run.repeatable {
                 run.context.stop().ask(StopReason::LeaseEnding);
             }
-            // This process has lost the older of two runs of one task, and the newer needs its renewals.
+            // Of two runs of one task, this process has lost the older one. The newer one needs renewals.
             match live.entry(run.run.id) {
                 Entry::Occupied(there) if there.get().run.fence > run.run.fence => {
                     run.context.stop().ask(StopReason::Lost);
@@ -173,7 +173,7 @@ impl Runs {
     }
 
     /// Marks a run as lost because the store says that this process no longer owns it. Returns whether its body was still
-    /// running: the store already knows the result of a run whose body has ended, or will refuse it.
+    /// running. If the body has ended, nothing is marked: the store already has the result, or will refuse it.
     pub(crate) fn lose(&self, run: RunRef) -> bool {
         let live = self.live.lock();
         let lost = live.get(&run.id).filter(|live| live.run == run && live.executing());
@@ -233,7 +233,7 @@ impl Runs {
     }
 }
 
-/// The runs in the order of their tasks, and not of a table of hashes: a test that is repeated does the same again.
+/// The runs, sorted by the ids of their tasks and not in the order of the map, so that a repeated test does the same again.
 fn in_order(live: &FastMap<TaskId, Live>) -> Vec<&Live> {
     let mut all: Vec<_> = live.values().collect();
     all.sort_unstable_by_key(|live| live.run.id);

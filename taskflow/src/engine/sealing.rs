@@ -1,4 +1,4 @@
-//! Seals what a manager with keys stores. A manager without keys and without marked tasks has no [`Sealing`].
+//! Seals (encrypts) what a manager with keys stores. A manager without keys and without marked tasks has no [`Sealing`].
 
 use std::collections::HashMap;
 #[cfg(feature = "encryption")]
@@ -25,7 +25,7 @@ pub(crate) struct Sealing {
 impl Sealing {
     /// `None` if nothing is ever sealed or refused.
     pub(crate) fn new(#[cfg(feature = "encryption")] encrypt: Option<Encrypt>) -> Option<Self> {
-        // Two tasks of one name: the start says so.
+        // This fails if two tasks have one name, which the start of the manager reports.
         let registry = Registry::collect().ok();
         let all = registry.iter().flat_map(Registry::all).map(|task| task.config());
         let marked = all.filter_map(|config| Some((config, config.encrypt?)));
@@ -63,12 +63,12 @@ impl Sealing {
 
 #[cfg(not(feature = "encryption"))]
 impl Sealing {
-    /// Seals the arguments of a task that is about to be stored.
+    /// Refuses a task that is marked to be sealed: this build has no encryption.
     pub(crate) fn seal_new(&self, task: &mut NewTask) -> Result<(), AddError> {
         self.refuse_marked(&task.name)
     }
 
-    /// Seals the arguments of a schedule that is about to be stored.
+    /// Refuses a schedule whose task is marked to be sealed.
     pub(crate) fn seal_scheduled(&self, task: &mut NewTask) -> Result<(), AddError> {
         self.refuse_marked(&task.name)
     }
@@ -89,13 +89,13 @@ impl Sealing {
     /// Seals the arguments of a task that is about to be stored.
     pub(crate) fn seal_new(&self, task: &mut NewTask) -> Result<(), AddError> {
         self.seal_args(task, |task| match &task.run_key {
-            // A replacement keeps the id of the first task.
+            // The add may replace a stored task and then keeps that task's id, which is not known yet.
             Some(key) => Owner::RunKey(key),
             None => Owner::Task(task.id),
         })
     }
 
-    /// Seals the arguments of a schedule that is about to be stored. Each tick hands them on as they are.
+    /// Seals the arguments of a schedule that is about to be stored. Each tick copies the sealed arguments to its task.
     pub(crate) fn seal_scheduled(&self, task: &mut NewTask) -> Result<(), AddError> {
         self.seal_args(task, |_| Owner::Schedule)
     }
@@ -110,7 +110,7 @@ impl Sealing {
             return Ok(());
         }
         match &task.args {
-            // The tick of a schedule whose arguments are stored sealed.
+            // The task of a tick: its arguments come sealed from the stored schedule.
             Ok(args) if sealed::is_sealed(args) => {}
             Ok(args) => {
                 let place = Place { owner: owner(task), name: &task.name, field: Field::Args };

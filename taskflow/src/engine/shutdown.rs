@@ -19,17 +19,20 @@ const WRITE: Duration = Duration::from_millis(1200);
 /// How long writing the accepted adds and releases may take.
 const DRAIN: Duration = Duration::from_millis(400);
 
-/// How long writing the last statistics may take, also if nothing of the other time is left.
+/// How long writing the last statistics may take.
 const RECORD: Duration = Duration::from_millis(500);
+
+/// How long writing the last statistics, and delivering the last events, may take even if no time is left.
 const RECORD_LEAST: Duration = Duration::from_millis(50);
 
-/// How long leaving the store may take. All waits of a shutdown together stay below the promised 2 s.
+/// How long leaving the store may take. Beyond the patience and the cancel grace, all waits of a shutdown together stay below
+/// the promised 2 s.
 const LEAVE: Duration = Duration::from_millis(300);
 
-/// How long a synchronous task that never asks whether it must stop may go on after the request.
+/// How long a shutdown waits, after the request to stop, for a synchronous task that never asks whether it must stop.
 const UNRESPONSIVE: Duration = Duration::from_millis(250);
 
-/// How much later than promised a shutdown counts as one that nothing drives.
+/// A shutdown that takes this much longer than its patience and the cancel grace counts as one that nothing polls.
 const OVERDUE: Duration = Duration::from_secs(3);
 
 /// The parts of a manager that are shut down in order.
@@ -42,7 +45,7 @@ pub(crate) struct Ending {
 }
 
 impl Ending {
-    /// Records the latest end of the shutdown, in case nothing drives it to its end.
+    /// Records the latest end of the shutdown, in case nothing polls it to its end.
     pub(crate) fn begin(&self, patience: Duration) {
         let longest = patience.saturating_add(self.core.settings.cancel_grace);
         self.core.presence.ends_by(self.core.seam.in_time(longest.saturating_add(OVERDUE)));
@@ -68,7 +71,7 @@ impl Ending {
         self.drain(drained_by).await;
         let recorded_by =
             drained_by.min(core.seam.instant() + RECORD).max(core.seam.instant() + RECORD_LEAST);
-        // Observers have the rest of the whole time. All that they should hear of has been stored by now.
+        // Observers get all the time that is left. The results and adds that their events report have been stored by now.
         let told_by = drained_by.max(core.seam.instant() + RECORD_LEAST);
         let record = core.seam.timeout_at(recorded_by, statistics::flush(core));
         if tokio::join!(record, core.events.flush(told_by)).0.is_err() {
@@ -96,7 +99,7 @@ impl Ending {
         report
     }
 
-    /// Writes the accepted adds, then the outcomes of holds: the decided ones as decided, the others run.
+    /// Writes the accepted adds, then ends all holds. A held task without a decision is released to run.
     async fn drain(&self, by: Instant) {
         let is_drained = self.core.seam.timeout_at(by, self.adder.drained()).await.is_ok();
         drop(self.releaser.release(self.core.holds.undecided(), &HoldOutcome::Run));
@@ -132,8 +135,8 @@ async fn end_after_the_last(core: Arc<Core>) {
     core.over.cancel();
 }
 
-/// Resolves when nothing else will end this manager, because its runtime was dropped or does not finish the shutdown, and
-/// no body runs any more. The lease thread then ends, so that other processes recover the runs instead of waiting for
+/// Waits until nothing else will end this manager, because its runtime was dropped or does not finish the shutdown, and then
+/// until no body runs any more. The lease thread then ends, so that other processes recover the runs instead of waiting for
 /// leases that are renewed forever.
 pub(super) async fn forsaken(core: &Core) {
     tokio::select! {

@@ -50,9 +50,9 @@ struct SlotState<T> {
     closed: bool,
     free_threads: usize,
     queues: Vec<QueueSlots>,
-    /// These queues as all claims share them.
+    /// The queues with their limits, in the form that a claim takes. All claims share them.
     served: ClaimQueues,
-    /// The queues with runs, and some whose runs have ended: those that may have less room than their limit.
+    /// The queues with runs, which may have less room than their limit. Some queues whose runs have ended are still listed.
     busy: Vec<usize>,
     /// Prefetched tasks that wait for a slot, each with the time it was admitted.
     ready: VecDeque<(T, Place, Instant)>,
@@ -86,7 +86,7 @@ impl QueueSlots {
 
     fn served(&self) -> ClaimQueue {
         let limit = self.limit.unwrap_or(usize::MAX);
-        // A prefetched task would count against the limit of its queue without running.
+        // A prefetched task would count against the limit of its queue without running, so none is claimed.
         let mut queue = ClaimQueue::new(Arc::clone(&self.name), limit);
         (queue.prefetch, queue.shared) = (!self.has_limits(), self.shared);
         queue
@@ -97,7 +97,7 @@ impl QueueSlots {
 #[derive(Debug)]
 pub(crate) struct ClaimBudget {
     pub(crate) limit: usize,
-    /// How many tasks of `limit` find no free slot.
+    /// How many tasks of `limit` are prefetched: no slot is free for them.
     pub(crate) prefetch: usize,
     /// How many tasks of `limit` may be synchronous.
     pub(crate) threads: usize,
@@ -110,7 +110,7 @@ impl ClaimBudget {
         self.limit - self.prefetch
     }
 
-    /// The same, for at most `most` tasks.
+    /// The same budget, for at most `most` tasks.
     pub(crate) fn at_most(mut self, most: usize) -> Self {
         let slots = self.slots().min(most);
         self.prefetch = self.prefetch.min(most - slots);
@@ -177,8 +177,8 @@ impl<T: Send + 'static> Slots<T> {
     }
 
     /// Takes a slot for a task of `queue`, if one is free. A queue that does not run here has no slots. In a queue with
-    /// limits over all processes only a claim takes slots. A task that is not eager leaves the slot to a task in the
-    /// store that waits for it, and does not start before that task.
+    /// limits over all processes only a claim takes slots. While a task in the store waits for a slot, only an eager task
+    /// gets one here; any other must not start before that task.
     pub(crate) fn try_take(&self, queue: &str, blocking: bool, eager: bool) -> Option<Permit> {
         let index = *self.indices.get(queue)?;
         let mut state = self.state.lock();
@@ -266,12 +266,12 @@ impl<T: Send + 'static> Slots<T> {
         }
         state.claiming = true;
         let most = self.total.saturating_add(state.window.size());
-        // One half of the claimed tasks runs while the other half is on its way. Without a window: everything that is
-        // free.
+        // At most half of the tasks that may be claimed in all, so that one half runs while the other is on its way; but as
+        // many as there are slots, so that without a window everything that is free is claimed.
         let limit = most.saturating_sub(state.runs).min(self.total.max(most / 2));
         let slots = state.prompt().min(limit);
         let prefetch = match slots {
-            // Another claim would bring nothing.
+            // The next task needs a free slot, so a claim would bring nothing.
             0 if state.needs_slot => 0,
             _ => state.window.reach().min(limit - slots),
         };
@@ -350,8 +350,8 @@ impl<T: Send + 'static> Slots<T> {
         std::mem::take(&mut self.state.lock().recalled)
     }
 
-    /// Whether one of these permits counts against a limit of its own (a queue limit or the threads), so that releasing
-    /// it makes room that a free slot alone does not.
+    /// Whether one of these permits counts against a further limit (of its queue, or of the threads), so that releasing it
+    /// makes room that a free slot alone does not.
     pub(crate) fn any_scarce<'a>(&self, mut permits: impl Iterator<Item = &'a Permit>) -> bool {
         let state = self.state.lock();
         permits.any(|permit| {
@@ -363,7 +363,7 @@ impl<T: Send + 'static> Slots<T> {
 }
 
 impl<T> SlotState<T> {
-    /// How many tasks can start at once.
+    /// How many more tasks can start immediately.
     fn prompt(&self) -> usize {
         self.free.saturating_sub(self.ready.len())
     }
@@ -387,7 +387,7 @@ impl<T> SlotState<T> {
         }
     }
 
-    /// The queues, each with the room that its runs leave.
+    /// The queues for a claim, each with the room that its runs leave.
     fn room(&mut self) -> ClaimQueues {
         let mut served = self.served.clone();
         self.busy.retain(|&place| {

@@ -18,7 +18,7 @@ use crate::task::TaskContext;
 #[derive(Debug)]
 pub(crate) struct AddSpan {
     span: Span,
-    /// Whether nothing is left to record of the id of the task.
+    /// Whether the span already has the id of its task, or is of several tasks and needs no id.
     is_named: bool,
 }
 
@@ -26,7 +26,8 @@ impl AddSpan {
     /// Begins the span of an add, and puts these tasks into its trace. A task that names a trace itself keeps that one.
     pub(crate) fn begin(core: &Core, tasks: &mut [InsertTask], of_request: Option<TraceContext>) -> Self {
         let settings = &core.settings.trace;
-        // The answer to an add with a key may be another task. An attribute that is recorded twice is exported twice.
+        // The answer to an add with a key may name another task, so its id is recorded with the answer. Recording it now as
+        // well would export the attribute twice.
         let is_named = match tasks {
             [InsertTask { task, .. }] => task.idempotency_key.is_none() && task.run_key.is_none(),
             _ => true,
@@ -45,7 +46,7 @@ impl AddSpan {
             _ => None,
         };
         let around = settings.current().filter(|_| named.is_none());
-        // An adapter has made the span a child of what is around it.
+        // The adapter has already made the span a child of the span around it.
         let outer = match &around {
             Some(_) => None,
             None => named.or(of_request).or_else(|| TaskContext::current()?.trace()),
@@ -108,9 +109,10 @@ fn of_one(task: &NewTask) -> Span {
     )
 }
 
-/// Begins the span of an attempt, in which the code of the task runs. It belongs to the trace of the task.
+/// Begins the span of an attempt, in which the code of the task runs. As the setting `traces` says, it is a child of the span
+/// of the add, or it begins a new trace that links to the add.
 pub(super) fn begin(core: &Core, context: &TaskContext, task: &Claimed) {
-    // A log layer that panics must not take the run with it.
+    // A panic in a log layer must not end the run.
     let _ = panics::catch(|| begin_span(core, context, task));
 }
 
@@ -142,7 +144,7 @@ fn begin_span(core: &Core, context: &TaskContext, task: &Claimed) {
 /// Records how the attempt ended, as it is stored, and ends its span. `None`: its lease was lost.
 pub(super) fn end(context: &TaskContext, finish: Option<&FinishKind>) {
     if let Some(span) = context.take_span() {
-        // It is closed in there too.
+        // Moved in, so that the span is also closed where a panic is caught.
         let _ = panics::catch(move || end_span(&span, finish));
     }
 }
@@ -172,13 +174,14 @@ fn end_span(span: &Span, finish: Option<&FinishKind>) {
         ),
     }
     if let Some(error) = error {
-        // The text has no bound, so it is an event and no attribute.
+        // The text can be long, so it is an event and not an attribute.
         let error = sealed::shown(error);
         span.in_scope(|| tracing::warn!(target: "taskflow", %error, "the attempt failed"));
     }
 }
 
-/// The time since the add, and since the task was due. Only a first attempt knows them.
+/// The time since the add, and the time since the task was due. `None` after a first attempt or a snooze, and for an id that
+/// does not contain its time.
 fn since_add(core: &Core, task: &Claimed) -> Option<(Duration, Duration)> {
     let made = task.run.id.made_at_millis().filter(|_| task.attempt == 1 && task.snoozes == 0)?;
     let made = i64::try_from(made.saturating_mul(1000)).ok()?;

@@ -1,4 +1,4 @@
-//! What a test has in mind for the next runs of a task: its body is replaced for one attempt.
+//! What a test has arranged for the next runs of a task: for one attempt, its body is replaced or begins later.
 
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
@@ -16,9 +16,9 @@ pub(crate) enum Scene {
     /// The attempt ends like this.
     End(TaskOutcome),
     Panic(String),
-    /// The body never ends by itself.
+    /// An async body never ends by itself. A synchronous one begins only when the run is asked to stop.
     Hang,
-    /// The body begins once the gate is open.
+    /// The body begins once the gate is open; a synchronous one also when the run is asked to stop.
     Hold(Arc<Gate>),
 }
 

@@ -11,7 +11,8 @@ use crate::seam::Instant;
 /// A part that ran this long before it panicked is restarted after the shortest delay.
 const STABLE: Duration = Duration::from_secs(60);
 
-/// Runs a part of the engine to its end. A panic is logged and shown in the health, and the part is restarted.
+/// Runs a part of the engine to its end. A panic is logged and shown in the health, and the part is restarted unless the
+/// manager has ended.
 pub(crate) async fn supervise<F: Future<Output = ()>>(
     core: Arc<Core>,
     part: &'static str,

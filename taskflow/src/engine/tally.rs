@@ -12,9 +12,9 @@ pub(crate) struct Tally(Mutex<Ends>);
 /// The number of ends of each kind.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Ends {
-    /// Runs that ended by themselves.
+    /// Runs that ended by themselves, timed out or were cancelled.
     pub(crate) finished: usize,
-    /// Runs that were cut short and whose tasks went back to the queue.
+    /// Runs that were cut short or had not begun, and whose tasks went back to the queue.
     pub(crate) handed_back: usize,
     /// Runs that were cut short and whose tasks will not run again.
     pub(crate) interrupted: usize,

@@ -1,4 +1,5 @@
-//! Warns of tasks that wait for a process that knows them. They are left alone, and each name is logged once.
+//! Warns of waiting tasks whose name or queue this process does not know. It leaves the tasks alone, and logs each name and
+//! each queue once.
 
 use std::collections::HashSet;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! A process that the store does not let write. It only reads until the store accepts its join.
+//! A process whose join the store has refused. It only reads until the store accepts its join.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,7 +20,7 @@ pub(crate) async fn can_look(core: &Core, refused: StoreError) -> Result<StoreEr
     }
     match core.seam.timeout(PATIENCE, core.store.queue_states()).await {
         Ok(Ok(_)) => Ok(refused),
-        // There is no store to read, which says more than the failure to create one.
+        // There is no store to read. This error says more than the refused join.
         Ok(Err(error)) if error.kind() == StoreErrorKind::NotAStore => Err(error),
         _ => Err(refused),
     }

@@ -72,7 +72,7 @@ impl Waiters {
     }
 
     /// Delivers the results of tasks that ended in this process, all under one lock. `None` while nobody waits. Call it once
-    /// the results are stored: who begins to wait after that reads them.
+    /// the results are stored: a caller that begins to wait later then reads them from the store.
     pub(crate) fn ends(&self) -> Option<Ends<'_>> {
         let anybody = self.count.load(Ordering::SeqCst) > 0;
         anybody.then(|| Ends { waiters: self, waited_for: self.waited_for.lock() })
@@ -87,19 +87,19 @@ impl Waiters {
 
     /// Schedules a read of all tasks: the store has sent a hint.
     pub(crate) fn anything_changed(&self) {
-        // After the first hint the reader knows when to read; it is not woken for each of a thousand.
+        // The first hint wakes the reader, which then knows when to read. Further hints do not wake it.
         if self.count.load(Ordering::SeqCst) > 0 && !mem::replace(&mut self.waited_for.lock().changed, true) {
             self.wake.notify_one();
         }
     }
 
-    /// Delivers the result of a round or of a run that ended here. A caller that begins to wait after this delivery reads
-    /// the task again: it may have been retried manually.
+    /// Delivers what a round has read. A caller that begins to wait after this delivery reads the task again: it may have been
+    /// retried manually.
     pub(super) fn deliver(&self, id: TaskId, end: TaskEnd, round: Option<u64>) {
         let mut waited_for = self.waited_for.lock();
         let Entry::Occupied(task) = waited_for.tasks.entry(id) else { return };
         match end {
-            // Nobody is woken: the status is only read.
+            // No caller is woken: callers wait only for the result.
             TaskEnd::Open(status) => drop(task.get().send_if_modified(|seen| {
                 seen.status = status;
                 false
@@ -111,7 +111,7 @@ impl Waiters {
         }
     }
 
-    /// The tasks to read now, or else when to check again; `None` while no task is waited for.
+    /// The tasks to read now. An error is the time at which to check again, or `None` while no task is waited for.
     pub(super) fn next(&self, times: &Times, now: Instant) -> Result<Round, Option<Instant>> {
         let mut waited_for = self.waited_for.lock();
         let hinted = waited_for.changed && times.hint_from <= now;

@@ -27,7 +27,7 @@ pub(crate) struct Worker {
     pub(crate) core: Arc<Core>,
     pub(crate) registry: Registry,
     pub(crate) names: Names,
-    /// The cell of each task in its own queue, by the index of the task.
+    /// Where the meter counts each task in its own queue, by the index of the task.
     cells: Vec<CellId>,
     pub(crate) env: Arc<RunEnv>,
     pub(crate) slots: Slots<Admitted>,
@@ -87,7 +87,8 @@ impl Worker {
         })
     }
 
-    /// Takes ownership of tasks that were claimed at `asked`. A task whose name this program does not have is left to its lease.
+    /// Takes ownership of tasks whose claim was sent at `asked`. A task whose name this program does not know stays claimed
+    /// until its lease ends.
     pub(super) fn admit(&self, claimed: Vec<Claimed>, asked: Instant) -> Vec<Admitted> {
         let mut admitted = Vec::with_capacity(claimed.len());
         for task in claimed {
@@ -111,8 +112,8 @@ impl Worker {
         admitted
     }
 
-    /// Adds runs whose leases were asked for at `asked`. The store may have answered so late that the leases have ended, or end
-    /// before the next renewal.
+    /// Adds runs whose leases were requested at `asked`. The store may have answered late: then the leases may end before the
+    /// next renewal and are renewed sooner, or they can no longer be relied on and the runs are asked to stop.
     fn take_on(&self, runs: impl IntoIterator<Item = Live>, asked: Instant) {
         let (age, lease) = (self.core.seam.since(asked), self.core.settings.lease);
         let too_late = age >= lease / 5 * 4;
@@ -209,7 +210,7 @@ impl Worker {
         }
     }
 
-    /// Gives the tasks that have waited too long for a slot back to the queue; with `all`, every waiting task.
+    /// Gives every task that waits for a slot back to the queue, if the first of them has waited too long or `all` is set.
     pub(crate) fn give_back_waiting(&self, all: bool) {
         let waiting = self.slots.take_waiting(all);
         if !waiting.is_empty() {
@@ -233,7 +234,7 @@ impl Worker {
         !self.ended.lock().is_empty()
     }
 
-    /// Moves ends to `batch`, up to `most` in all.
+    /// Moves ends to `batch`, which holds at most `most` of them afterwards.
     pub(super) fn take_ended(&self, batch: &mut Vec<Ended>, most: usize) {
         let mut all = self.ended.lock();
         if batch.is_empty() && all.len() <= most {
@@ -260,7 +261,7 @@ impl Worker {
         self.maybe_work.store(true, Ordering::Release);
     }
 
-    /// Whether to claim now. Clears the note of work, unless the lease or a shutdown prevents the claim.
+    /// Whether to claim now: there may be work, and tasks may start. Clears the note of work if tasks may start.
     pub(super) fn take_work(&self) -> bool {
         self.may_claim() && self.maybe_work.swap(false, Ordering::AcqRel)
     }

@@ -22,7 +22,7 @@ impl Written for () {
     }
 }
 
-/// A renewal writes when the instance was last seen.
+/// Every renewal writes the time at which the instance was last seen.
 impl Written for Renewed {
     fn is_written(&self) -> bool {
         true

@@ -77,7 +77,7 @@ impl TaskManager {
         }
         let adder = &self.0.adder;
         let held_by = hold_owner.as_ref().map(Arc::downgrade);
-        // A hook may change a name. Whoever needs it then reads the record.
+        // A hook may change the name. Then the handle does not keep it, and a caller that needs it reads the record.
         let is_kept = self.0.core.on_add.is_empty();
         let names: Vec<_> = tasks.iter().map(|task| is_kept.then(|| task.name.clone())).collect();
         let mut sent = adder.send(tasks.into_iter(), hold_owner)?;
@@ -111,14 +111,14 @@ impl<V> AddTask<V> {
         self
     }
 
-    /// The queue to wait in. A queue that is not configured is an error.
+    /// Sets the queue. A queue that is not configured is an error ([`AddError::UnknownQueue`]).
     pub fn queue(mut self, queue: &str) -> Self {
         self.task.queue = Cow::Owned(queue.to_owned());
         self
     }
 
-    /// Whether to take a free slot at once, before all waiting tasks, and in a web handler before the response is sent. An
-    /// eager task respects limits and pauses: without a free slot it waits like any other.
+    /// Whether the task takes a free slot of this process at once, before all waiting tasks, and in a web handler before the
+    /// response is sent. An eager task respects limits and pauses: without a free slot it waits like any other.
     pub fn eager(mut self, eager: bool) -> Self {
         self.task.eager = eager;
         self
@@ -131,8 +131,8 @@ impl<V> AddTask<V> {
         self
     }
 
-    /// Adds a tag, a label to find the task by. A second tag of the same name replaces the first. At most 32 tags, each
-    /// name and value up to 1,024 bytes.
+    /// Adds a tag: a label by which the task can be found. A second tag of the same name replaces the first. At most 32 tags,
+    /// each name and value up to 1,024 bytes.
     pub fn tag(mut self, key: impl Into<String>, value: impl fmt::Display) -> Self {
         self.task.tags.insert(key.into(), value.to_string());
         self
@@ -157,8 +157,8 @@ impl<V> AddTask<V> {
         self
     }
 
-    /// Sets an expiry: no attempt, first or later, starts after this instant. A task that waits at that time becomes
-    /// cancelled with the reason "expired"; a run that has begun goes on. From 1970-01-01 to 2200-01-01 UTC, kept to the
+    /// Sets an expiry: no attempt, first or later, starts after this instant. A task that still waits then becomes cancelled
+    /// with the reason "expired"; a run that has begun continues. From 1970-01-01 to 2200-01-01 UTC, kept to the
     /// microsecond.
     pub fn expires_at(mut self, at: impl Into<SystemTime>) -> Self {
         self.task.expires_at = Some(at.into());
@@ -169,7 +169,7 @@ impl<V> AddTask<V> {
     pub fn expires_in(mut self, length: Duration) -> Self {
         match (limits::length(length), self.manager.0.core.seam.now().checked_add(length)) {
             (Ok(()), Some(at)) => self.task.expires_at = Some(at),
-            // Awaiting the add returns this error, as for an argument that cannot be serialized.
+            // Awaiting the add returns this error, like the error of an argument that cannot be serialized.
             (Err(refused), _) => self.task.args = Err(refused.in_add("expires_in", &length)),
             (Ok(()), None) => unreachable!("a century from now is within every clock"),
         }
@@ -197,38 +197,38 @@ impl<V> AddTask<V> {
         self
     }
 
-    /// How many attempts follow the first if it fails.
+    /// Sets how many attempts may follow the first.
     pub fn retries(self, retries: u32) -> Self {
         self.policy(|policy| policy.retries = retries)
     }
 
-    /// How long to wait before the second attempt: up to a century, and no longer than [`max_delay`](Self::max_delay).
+    /// Sets the delay before the second attempt: up to a century, and no longer than [`max_delay`](Self::max_delay).
     pub fn delay(self, delay: Duration) -> Self {
         self.policy(|policy| policy.delay = delay)
     }
 
-    /// The factor from each delay to the next: from 1 to 1000.
+    /// Sets the factor from each delay to the next: from 1 to 1000.
     pub fn backoff(self, factor: f64) -> Self {
         self.policy(|policy| policy.backoff = factor)
     }
 
-    /// The longest delay before an attempt: up to a century, or [`Duration::MAX`] for no limit. Default 1 hour; never
+    /// Sets the longest delay before an attempt: up to a century, or [`Duration::MAX`] for no limit. Default 1 hour; never
     /// shorter than [`delay`](Self::delay).
     pub fn max_delay(self, longest: Duration) -> Self {
         self.policy(|policy| policy.max_delay = longest)
     }
 
-    /// The random part of each delay: it is longer or shorter by up to this share, from 0 to 1. Default 0.1.
+    /// Sets the random part of each delay: the share, from 0 to 1, by which it may be longer or shorter. Default 0.1.
     pub fn jitter(self, share: f64) -> Self {
         self.policy(|policy| policy.jitter = share)
     }
 
-    /// How long one attempt may take: from 1 ms to a century, or [`Duration::MAX`] for no limit.
+    /// Sets how long one attempt may take: from 1 ms to a century, or [`Duration::MAX`] for no limit.
     pub fn timeout(self, timeout: Duration) -> Self {
         self.policy(|policy| policy.timeout = Some(timeout))
     }
 
-    /// How often the task may ask to run later ([`TaskError::snooze`](crate::TaskError::snooze)). Default 100.
+    /// Sets how often the task may ask to run later ([`TaskError::snooze`](crate::TaskError::snooze)). Default 100.
     pub fn max_snoozes(self, times: u32) -> Self {
         self.policy(|policy| policy.max_snoozes = times)
     }
@@ -239,14 +239,14 @@ impl<V> AddTask<V> {
     }
 
     /// Adds the task from synchronous code, and blocks this thread until it has been stored. The manager's runtime must run
-    /// meanwhile. (A `current_thread` runtime runs only while another thread is in its `block_on`.) Otherwise the add fails
-    /// after `add_timeout`.
+    /// meanwhile; otherwise the add fails after `add_timeout`. (A `current_thread` runtime runs only while another thread is in
+    /// its `block_on`.)
     ///
     /// # Errors
     /// As for awaiting it.
     ///
     /// # Panics
-    /// When called on a thread that drives async code, where blocking can deadlock: await the add there.
+    /// When it is called on a thread that drives async code, where blocking can deadlock: await the add there instead.
     pub fn blocking(self) -> Result<TaskHandle<V>, AddError> {
         // Use a separate runtime, so that `add_timeout` works even if the manager's runtime is stuck.
         let here = tokio::runtime::Builder::new_current_thread().enable_time().build().map_err(|error| {

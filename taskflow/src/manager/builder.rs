@@ -1,4 +1,4 @@
-//! The builder of a [`TaskManager`]; [`starting`](super::starting) has its start.
+//! The builder of a [`TaskManager`]. Its methods that start or connect are in [`starting`](super::starting).
 
 use std::collections::HashMap;
 #[cfg(feature = "testing")]
@@ -123,19 +123,20 @@ impl TaskManagerBuilder {
         self
     }
 
-    /// How many tasks run at once in this process, in all queues together. Default 64.
+    /// Sets how many tasks may run at once in this process, in all queues together. Default 64.
     pub fn max_concurrent_tasks(mut self, n: usize) -> Self {
         self.max_concurrent_tasks = n;
         self
     }
 
-    /// How many of the running tasks may be synchronous, each on its own thread. Default: `max_concurrent_tasks`.
+    /// Sets how many of the running tasks may be synchronous, each on its own thread. Default: `max_concurrent_tasks`.
     pub fn max_blocking_threads(mut self, n: usize) -> Self {
         self.max_blocking_threads = Some(n);
         self
     }
 
-    /// How many tasks this process may claim before it has slots for them. Default 7 for each slot, at most 448.
+    /// Sets how many tasks this process may claim before it has free slots for them (*prefetch*). Default 7 for each slot, at
+    /// most 448.
     ///
     /// Prefetching keeps slots busy when tasks are shorter than a round trip: the next tasks run while the results of the
     /// last ones are being stored. Only tasks that may run twice are prefetched: tasks with `requeue_on_interrupt`, or with
@@ -144,7 +145,7 @@ impl TaskManagerBuilder {
     ///
     /// A process prefetches only as many tasks as start within a few round trips: none when tasks take longer than 20 ms,
     /// and none from queues with limits. Prefetching keeps the order of priority and age: if the next task may not be
-    /// prefetched, it is claimed for the next free slot, and the tasks behind it later. A prefetched task goes back to the
+    /// prefetched, it is claimed when a slot is free, and the tasks behind it after that. A prefetched task goes back to the
     /// store if it finds no slot within 100 ms, or if its queue is paused or gets a limit. A task of higher priority added
     /// meanwhile runs after the tasks that are already prefetched.
     ///
@@ -154,24 +155,25 @@ impl TaskManagerBuilder {
         self
     }
 
-    /// How long a claim is valid without renewal. The process renews it every third of this duration. Default 10 s, at least
+    /// Sets how long a claim is valid without renewal. The process renews it every third of this duration. Default 10 s, at least
     /// 30 ms; up to a century, or [`Duration::MAX`] for no limit.
     ///
-    /// When a machine dies, its tasks wait this long before others run them. A dead process is noticed sooner (at once on
-    /// SQLite, within 3 s on PostgreSQL and Redis). A task may run for longer than its lease.
+    /// When a machine dies, its tasks wait this long before other processes run them. If only the process dies, others notice
+    /// sooner (at once on SQLite, within 3 s on PostgreSQL and Redis). A task may run for longer than its lease.
     pub fn lease(mut self, lease: Duration) -> Self {
         self.lease = lease;
         self
     }
 
-    /// How long the records of ended tasks are kept. Default 7 days; up to a century, or [`Duration::MAX`] for no limit.
+    /// Sets how long the records of ended tasks are kept. Default 7 days; up to a century, or [`Duration::MAX`] for no limit.
     pub fn retention(mut self, retention: Duration) -> Self {
         self.retention = retention;
         self
     }
 
-    /// How long the records of tasks that ended in this status are kept, instead of [`retention`](Self::retention): failures
-    /// for a quarter of a year, cancelled tasks for an hour. Up to a century, or [`Duration::MAX`] for no limit.
+    /// Sets how long the records of tasks that ended in this status are kept, instead of [`retention`](Self::retention): for
+    /// example, failures for a quarter of a year and cancelled tasks for an hour. Up to a century, or [`Duration::MAX`] for no
+    /// limit.
     ///
     /// ```
     /// use std::time::Duration;
@@ -188,7 +190,7 @@ impl TaskManagerBuilder {
         self
     }
 
-    /// How long an add waits for an unreachable store, or for room in the write buffer, before it fails. Default 5 s; up to
+    /// Sets how long an add waits for an unreachable store, or for room in the write buffer, before it fails. Default 5 s; up to
     /// a century, or [`Duration::MAX`] for no limit.
     ///
     /// The timeout covers the time until the write begins, and repeated writes. While the store works on the write itself,
@@ -206,8 +208,8 @@ impl TaskManagerBuilder {
         self
     }
 
-    /// How long an async task may clean up after a cancel, or after the timeout of a shutdown, before it is dropped.
-    /// Default 5 s. Only a task that listens gets this time: one that has awaited
+    /// Sets how long an async task may clean up after a cancel, or after the timeout of a shutdown, before it is dropped.
+    /// Default 5 s. Only a task that checks for the request gets this time: one that has awaited
     /// [`TaskContext::cancelled`](crate::TaskContext::cancelled) or called
     /// [`is_cancelled`](crate::TaskContext::is_cancelled). Any other is dropped at once; with 0 all are.
     pub fn cancel_grace(mut self, grace: Duration) -> Self {
@@ -222,14 +224,14 @@ impl TaskManagerBuilder {
         self
     }
 
-    /// Runs only tasks of these queues in this process. It can still add tasks to the other queues.
+    /// Runs only tasks of these queues in this process. The process can still add tasks to the other queues.
     pub fn run_queues<N: Into<String>>(mut self, names: impl IntoIterator<Item = N>) -> Self {
         self.run_queues = Some(names.into_iter().map(Into::into).collect());
         self
     }
 
     /// Whether schedules tick in this process: those that this program declares, and those that any program added at run
-    /// time. Default `true`. Each tick happens once, however many processes tick.
+    /// time. Default `true`. Each tick happens once, regardless of how many processes tick.
     pub fn schedules(mut self, tick: bool) -> Self {
         self.schedules = tick;
         self
@@ -242,7 +244,7 @@ impl TaskManagerBuilder {
         self
     }
 
-    /// Puts the manager into the surroundings of a test.
+    /// Gives the manager the clock of a test, and the outcomes that the test prepares for bodies of tasks.
     #[cfg(feature = "testing")]
     pub(crate) fn in_test(mut self, seam: Seam, staged: Arc<crate::engine::staged::Staged>) -> Self {
         (self.seam, self.staged) = (seam, staged);

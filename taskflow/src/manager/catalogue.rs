@@ -11,8 +11,8 @@ impl TaskManager {
     /// [connects](crate::TaskManagerBuilder::connect) sees them too. While a new version is being deployed, processes may
     /// disagree about a task: [`differs`](TaskInfo::differs) says so.
     ///
-    /// A task that waits although no entry has its name or alias waits for a process that nobody has started. A process
-    /// is listed within a second of its start, and until the store notices its end.
+    /// If a task waits and no entry has its name or alias, no running process can run it. A process is listed within a second
+    /// of its start, and until the store notices its end.
     ///
     /// ```
     /// # async fn demo(tasks: taskflow::TaskManager) -> Result<(), taskflow::Error> {
@@ -23,7 +23,8 @@ impl TaskManager {
     /// # }
     /// ```
     ///
-    /// With a store that keeps no documents, the answer has only the tasks that this process runs.
+    /// If the store keeps no documents ([`Store::documents`](crate::Store::documents)), the answer has only the tasks that this
+    /// process runs.
     ///
     /// # Errors
     /// When the store fails.
@@ -33,7 +34,7 @@ impl TaskManager {
     }
 }
 
-/// The tasks of these catalogues, those of the oldest process first.
+/// Merges the tasks of these catalogues, which are ordered from the oldest process to the newest. The newest one counts.
 fn merged<'a>(catalogues: impl Iterator<Item = &'a Catalogue>) -> Vec<TaskInfo> {
     let mut tasks: BTreeMap<&str, TaskInfo> = BTreeMap::new();
     for task in catalogues.flat_map(|catalogue| &catalogue.tasks) {

@@ -1,4 +1,4 @@
-//! What keeps a configuration from starting, before any store is asked.
+//! Checks a configuration before the store is opened.
 
 use super::TaskManager;
 use super::builder::TaskManagerBuilder;
@@ -10,8 +10,8 @@ use crate::task::Registry;
 type Checked = Result<(), Error>;
 
 impl TaskManagerBuilder {
-    /// The tasks that run in this process, and everything that keeps them from it: two of one name, none at all, names of
-    /// [`only`](Self::only) that no task has, states that nobody provides, queues that are not configured.
+    /// The tasks that run in this process, and every error that prevents this: two tasks of one name, no task at all, names in
+    /// [`only`](Self::only) that no task has, states that the builder does not provide, and queues that are not configured.
     pub(super) fn collect(&mut self, own: &OwnManager) -> (Registry, Vec<Error>) {
         let (mut registry, mut wrong) = Registry::collect_all();
         if registry.is_empty() {
@@ -59,7 +59,7 @@ impl TaskManagerBuilder {
         queues.chain(lengths).chain([lease])
     }
 
-    /// Checks how many tasks run at once, and that the queues that this process serves are configured.
+    /// Checks that the limits on concurrent tasks are not 0, and that the queues that this process serves are configured.
     pub(super) fn numbers_and_served(&self) -> impl Iterator<Item = Checked> {
         let zero = |option, is_zero, message| match is_zero {
             true => Err(Error::Config { option, value: "0".to_owned(), message }),

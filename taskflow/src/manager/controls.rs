@@ -1,4 +1,4 @@
-//! Controls: cancel, retry and delete tasks.
+//! Methods that cancel, retry and delete tasks.
 
 use super::TaskManager;
 use crate::engine::runs::StopReason;
@@ -18,9 +18,11 @@ const ENDED: [TaskStatus; 5] = [
 ];
 
 impl TaskManager {
-    /// Cancels a task. A pending task is cancelled at once and never runs. A running async task is dropped at its next
-    /// await; a running synchronous task is asked to stop through its [`TaskContext`](crate::TaskContext). The task may
-    /// run in any process.
+    /// Cancels a task, in whichever process it runs. A pending task is cancelled at once and never runs. A running async task
+    /// is dropped at its next await; if it checks for the request
+    /// ([`TaskContext::cancelled`](crate::TaskContext::cancelled)), it first has
+    /// [`cancel_grace`](crate::TaskManagerBuilder::cancel_grace) to clean up. A running synchronous task is only asked to stop:
+    /// it must check for the request itself.
     ///
     /// # Errors
     /// When the store fails.
@@ -56,9 +58,9 @@ impl TaskManager {
         Ok(cancelled.len())
     }
 
-    /// Runs a task again that is failed, interrupted, cancelled or rejected. It keeps its record and its past attempts, and
-    /// gets as many new attempts as it had at first. An [`expires_at`](crate::AddTask::expires_at) in the past is removed;
-    /// one in the future stays.
+    /// Runs a failed, interrupted, cancelled or rejected task again. The task keeps its record and its past attempts, and gets
+    /// as many new attempts as it had at first. An [`expires_at`](crate::AddTask::expires_at) in the past is removed; one in
+    /// the future stays.
     ///
     /// # Errors
     /// [`Error::NotFound`], [`Error::NotRetryable`], [`Error::KeyTaken`], and when the store fails.
@@ -96,7 +98,7 @@ impl TaskManager {
         Ok(count)
     }
 
-    /// [Retries](Self::retry) every task that matches the filter and can be retried, and returns how many.
+    /// [Retries](Self::retry) every task that matches the filter and can be retried, and returns how many it retried.
     ///
     /// # Errors
     /// As for [`cancel_all`](Self::cancel_all).
@@ -113,7 +115,7 @@ impl TaskManager {
     /// Deletes the record of a task that has ended, with its attempts, its log lines and its result.
     ///
     /// # Errors
-    /// [`Error::NotFound`], [`Error::NotFinished`] for a task that waits or runs, and when the store fails.
+    /// [`Error::NotFound`], [`Error::NotFinished`] for a pending or running task, and when the store fails.
     pub async fn delete(&self, id: TaskId) -> Result<(), Error> {
         let core = &self.0.core;
         let delete = || core.call("a delete", core.store.delete(vec![id]));
@@ -135,7 +137,7 @@ impl TaskManager {
         Ok(core.call("a delete", core.store.delete(ids)).await?)
     }
 
-    /// Deletes the record of every ended task that matches the filter, and returns how many.
+    /// Deletes the record of every ended task that matches the filter, and returns how many it deleted.
     ///
     /// # Errors
     /// As for [`cancel_all`](Self::cancel_all).
@@ -168,7 +170,7 @@ impl<'a> Pages<'a> {
         } else {
             filter.statuses.retain(|status| statuses.contains(status));
         }
-        // The caller named statuses and the action applies to none of them: no task matches.
+        // The caller named only statuses to which the action does not apply: no task matches.
         let filter = if filter.statuses.is_empty() { None } else { Some(filter) };
         Ok(Self { manager, filter })
     }

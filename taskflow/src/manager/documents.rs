@@ -1,4 +1,4 @@
-//! Documents in the store, for the faces of taskflow.
+//! Access to the store's documents, the clocks and the runtime of a manager, for the API and the dashboard.
 
 use super::TaskManager;
 use crate::model::Error;

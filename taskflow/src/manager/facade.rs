@@ -1,4 +1,4 @@
-//! Pushes gauges to the recorder of the facade `metrics`, which asks for nothing by itself.
+//! Pushes gauges to the recorder of the `metrics` crate: a recorder only receives values, it never asks for them.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,13 +7,14 @@ use super::lifecycle::WeakManager;
 use crate::engine::core::Core;
 use crate::observe::{Pushed, is_heard};
 
-/// How often gauges are pushed.
+/// The shortest pause between two pushes.
 const EVERY: Duration = Duration::from_secs(15);
 
-/// How many times as long as a push took to rest after it, so that a slow store is not read all the time.
+/// After a push, the pause lasts at least this many times as long as the push took, so that a slow store is not read all the
+/// time.
 const DUTY: u32 = 20;
 
-/// Pushes every 15 s, from the start until the process ends, while a recorder is installed.
+/// Pushes while a recorder is installed, pausing at least 15 s after each push, until the manager has ended.
 pub(super) async fn push(core: Arc<Core>, manager: WeakManager) {
     let mut pushed = Pushed::default();
     loop {

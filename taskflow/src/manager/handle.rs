@@ -14,16 +14,17 @@ use crate::model::{FailureKind, TaskFailure, TaskId, TaskStatus, sealed};
 use crate::store::{Inserted, InsertedAs, TaskEnd};
 use crate::task::{BoxFuture, TaskValue};
 
-/// How long `wait` waits for one last read after a shutdown.
+/// How long the last read in `wait`, after a shutdown, may take.
 const LAST_READ: Duration = Duration::from_secs(1);
 
 /// The handle of an added task: its id, and [`wait`](Self::wait) for its result. It displays and serializes as the id.
 ///
 /// A handle does not keep its manager alive.
 pub struct TaskHandle<V> {
-    /// Behind a trait: otherwise clippy warns of a handle as a key of a map, because a core changes. Only the id is compared.
+    /// Behind a trait object: otherwise clippy warns about handles as keys of a map, because a core is mutable inside. Only the
+    /// id is compared.
     core: Arc<dyn AsRef<Core> + Send + Sync>,
-    /// The hold that the task may be under.
+    /// The hold that may still hold the task.
     held_by: Option<Weak<dyn HoldOwner>>,
     id: TaskId,
     /// The name of the task, if this handle comes from its add. A sealed result is bound to it.
@@ -68,13 +69,13 @@ impl<V> TaskHandle<V> {
 impl<V: TaskValue> TaskHandle<V> {
     /// Waits until the task has ended, in any process, and returns its value. It waits through retries.
     ///
-    /// There is no time limit, also while the store is unreachable: wrap the call in a timeout. A task that waits for
+    /// It has no time limit, even while the store is unreachable: wrap the call in a timeout. A task that waits for
     /// another task keeps its own slot; if every slot holds a waiting task, the tasks they wait for cannot start. Many
     /// callers may wait at once: the process asks the store for all of them in one call.
     ///
     /// A task that was added through a [`Hold`](crate::manager::Hold), or in a web handler through `BackgroundTasks`, is held.
-    /// Waiting for it releases it at the first poll, for good: it runs even if the hold is cancelled later, or the handler then
-    /// panics or answers 5xx.
+    /// Waiting for it releases it for good, at the first poll: it runs even if the hold is cancelled later, or if the handler
+    /// panics or answers 5xx afterwards.
     ///
     /// ```standalone_crate
     /// # #[taskflow::task] async fn double(n: u32) -> Result<u32, String> { Ok(n * 2) }
@@ -91,9 +92,9 @@ impl<V: TaskValue> TaskHandle<V> {
     /// ```
     ///
     /// # Errors
-    /// [`TaskFailure::kind`] says which: the task ended without success, its record was deleted or pruned before its result
-    /// was read, its value does not decode as `V`, its value or its error is sealed and cannot be opened here, or the manager
-    /// was shut down first.
+    /// [`TaskFailure::kind`] says which of these happened: the task ended without success, its record was deleted or pruned
+    /// before its result was read, its value does not decode as `V`, its value or its error is sealed and cannot be opened
+    /// here, or the manager was shut down first.
     pub async fn wait(&self) -> Result<V, TaskFailure> {
         let core = self.core();
         if let Some(hold_owner) = self.held_by.as_ref().and_then(Weak::upgrade) {
@@ -148,7 +149,8 @@ impl<V: TaskValue> TaskHandle<V> {
         }
     }
 
-    /// Opens a sealed value or error. In a box: this is rare, and every caller that waits would reserve memory for it.
+    /// Opens a sealed value or error. The future is boxed: this is rare, and otherwise every waiting caller would reserve memory
+    /// for it.
     fn open<'a>(&'a self, text: &'a str) -> BoxFuture<'a, Result<String, String>> {
         Box::pin(self.core().open_end(self.id, self.name.as_deref(), text))
     }

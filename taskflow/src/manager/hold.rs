@@ -1,4 +1,4 @@
-//! Tasks that are held until their caller says what becomes of them.
+//! Holds: tasks that are stored at once, and run only when their caller releases them.
 
 use std::fmt;
 use std::future::IntoFuture;
@@ -16,13 +16,13 @@ use crate::store::{HoldOutcome, RunRef};
 use crate::task::{BoxFuture, Call, IntoNewTask, Standalone, Task, TaskFn, new_task};
 
 impl TaskManager {
-    /// A [`Hold`]: tasks that are added through it are stored at once and run when it is released.
+    /// Makes a [`Hold`]: tasks that are added through it are stored at once and run when it is released.
     #[must_use]
     pub fn hold(&self) -> Hold {
         self.hold_as(TaskSource::Manager, None)
     }
 
-    /// A hold whose tasks were added by this, and belong to this trace.
+    /// A hold whose tasks get this source and this trace.
     pub(crate) fn hold_as(&self, source: TaskSource, trace: Option<TraceContext>) -> Hold {
         let state = Mutex::new(State::Open(Vec::new()));
         Hold(Arc::new(HeldTasks { manager: self.clone(), source, trace, state }))
@@ -32,9 +32,9 @@ impl TaskManager {
 /// Stores tasks at once and holds them: no process runs them until [`release`](Self::release), and
 /// [`cancel`](Self::cancel) cancels them. Made by [`TaskManager::hold`].
 ///
-/// It ties tasks to something that taskflow does not see: a transaction in another database, or the response of a web
-/// framework other than axum (`BackgroundTasks` is built on it). A clone is the same hold. When the last clone is dropped
-/// the tasks are released.
+/// Use it to tie tasks to something that taskflow does not see: a transaction in another database, or the response of a web
+/// framework other than axum (for axum there is `BackgroundTasks`, which is built on it). A clone is the same hold. When the
+/// last clone is dropped, the tasks are released.
 ///
 /// ```standalone_crate
 /// use taskflow::{TaskManager, TaskStatus};
@@ -65,42 +65,42 @@ impl TaskManager {
 ///
 /// # What is held
 ///
-/// An add is held if it is awaited before the hold ends. A hold ends once; an add after that runs like any other. These
-/// adds are never held: `eager` ones, those `within_sqlite` or `within_postgres`, a duplicate of another task
-/// ([`TaskHandle::is_duplicate`]), and the replacement of a task that waits ([`TaskHandle::is_replacement`]). To
-/// [wait](TaskHandle::wait) for a held task releases it for good, and leaves the others held.
+/// An add is held if it is awaited before the hold ends. A hold ends only once, and a task added after that runs like any
+/// other. These adds are never held: `eager` ones, those `within_sqlite` or `within_postgres`, a duplicate of another task
+/// ([`TaskHandle::is_duplicate`]), and the replacement of a waiting task ([`TaskHandle::is_replacement`]).
+/// [Waiting](TaskHandle::wait) for a held task releases it for good; the other tasks stay held.
 ///
 /// # How long it holds
 ///
-/// As long as this process lives and renews its leases. If the process dies before it has released or cancelled, the
-/// tasks run in another process: as soon as that one notices, and when the
-/// [`lease`](crate::TaskManagerBuilder::lease) has ended at the latest. The same happens if the process stands still for
-/// longer than the lease. [`shutdown`](TaskManager::shutdown) releases every open hold. So nothing that was accepted is
-/// lost, but a task can run although its transaction was rolled back.
+/// It holds as long as this process lives and renews its leases. If the process dies before it has released or cancelled, the
+/// tasks run in another process: as soon as that process notices the death, and at the latest when the
+/// [`lease`](crate::TaskManagerBuilder::lease) has ended. The same happens if the process is suspended for longer than the
+/// lease. [`shutdown`](TaskManager::shutdown) releases every open hold. So no accepted task is lost, but a task can run
+/// although its transaction was rolled back.
 ///
-/// Therefore the task of an outbox first looks for its row in the other database, and does its work only if the row is
-/// there. If the row is missing the task fails and is retried a few times, since the commit may still be on its way. The
-/// example `outbox` shows it.
+/// Therefore a task that belongs to a transaction in another database should first look for a row of that transaction, and do
+/// its work only if the row is there. If the row is missing, the task should fail and be retried a few times, because the
+/// commit may still be on its way. The example `outbox` shows this.
 #[derive(Clone)]
 pub struct Hold(Arc<HeldTasks>);
 
 impl Hold {
-    /// As [`TaskManager::add_task`]; the task is held.
+    /// Like [`TaskManager::add_task`]; the task is held.
     #[expect(clippy::needless_pass_by_value, reason = "a task's name is a value without size")]
     pub fn add_task<T: Task, P>(&self, task: impl TaskFn<P, Task = T>, args: T::Args) -> AddTask<T::Value> {
         let _ = task;
         AddTask::new(self.manager().clone(), Some(self.0.clone()), new_task::<T>(&args))
     }
 
-    /// As [`TaskManager::add`]; the task is held.
+    /// Like [`TaskManager::add`]; the task is held.
     pub fn add<T: Standalone>(&self, call: Call<T>) -> AddTask<T::Value> {
         AddTask::new(self.manager().clone(), Some(self.0.clone()), call.into_new_task())
     }
 
-    /// As [`TaskManager::add_all`]; the tasks are held, except `eager` ones.
+    /// Like [`TaskManager::add_all`]; the tasks are held, except `eager` ones.
     ///
     /// # Errors
-    /// As there; then none of the tasks is stored.
+    /// As for [`TaskManager::add_all`]. After an error none of the tasks is stored.
     pub async fn add_all<I: IntoNewTask>(
         &self,
         items: impl IntoIterator<Item = I>,
@@ -111,16 +111,16 @@ impl Hold {
 
     /// Releases its tasks: they run like any other, each at the time it was added for.
     ///
-    /// This takes effect at once. Await the [`EndHold`] to know that it is stored.
+    /// The call alone releases them. Await the [`EndHold`] to know that the release has been stored.
     #[expect(clippy::must_use_candidate, reason = "it takes effect without being awaited")]
     pub fn release(&self) -> EndHold {
         self.0.end(HoldOutcome::Run)
     }
 
-    /// Cancels its tasks with this reason, which is the error of their records. A longer reason than 64 KiB is cut off.
+    /// Cancels its tasks with this reason, which becomes the error of their records. A reason longer than 64 KiB is cut off.
     ///
-    /// This takes effect at once. Await the [`EndHold`] to know that it is stored: if the process dies before that, the
-    /// tasks run.
+    /// The call alone cancels them. Await the [`EndHold`] to know that this has been stored: if the process dies before that,
+    /// the tasks run.
     pub fn cancel(&self, reason: impl Into<String>) -> EndHold {
         self.0.end(HoldOutcome::Cancel { reason: shortened(reason.into()) })
     }
@@ -136,16 +136,16 @@ impl fmt::Debug for Hold {
     }
 }
 
-/// The end of a [`Hold`]: decided, and on its way to the store, which is tried until it answers. To drop this undoes
-/// nothing.
+/// The end of a [`Hold`], on its way to the store. The write is repeated until the store answers, even if this value is
+/// dropped.
 ///
-/// Awaiting it waits until the end is stored. It gives the number of tasks that were released, or cancelled, by this very
-/// call: 0 if the hold had ended before. A task that was no longer held is not counted: it was waited for, it was
-/// cancelled by its id, or it was released when the lease ended because this process stood still for too long.
+/// Awaiting it waits until the end is stored, and returns how many tasks this call released or cancelled: 0 if the hold had
+/// ended before. A task that was no longer held is not counted: a caller waited for it, it was cancelled by its id, or it was
+/// released because its lease ended while this process was suspended.
 ///
 /// # Errors
-/// [`Error::ShutDown`] if the manager was shut down, or its runtime ended, before the store answered. Then held tasks may
-/// run, also those that were to be cancelled.
+/// [`Error::ShutDown`] if the manager was shut down, or its runtime ended, before the store answered. Then the held tasks may
+/// run, even if they were to be cancelled.
 #[derive(Debug)]
 pub struct EndHold(Ending);
 
@@ -158,7 +158,8 @@ impl IntoFuture for EndHold {
     }
 }
 
-/// The tasks of one hold. Adds on their way share it with the [`Hold`], so that it ends after the last of them.
+/// The tasks of one hold. Adds in flight share it with the [`Hold`], so that dropping the hold ends it only after the last of
+/// them.
 #[derive(Debug)]
 struct HeldTasks {
     manager: TaskManager,
@@ -169,14 +170,14 @@ struct HeldTasks {
 
 #[derive(Debug)]
 enum State {
-    /// These are held.
+    /// These tasks are held.
     Open(Vec<RunRef>),
-    /// It has ended. An add that was on its way then shares its verdict.
+    /// The hold has ended. An add that was in flight at that time gets the same outcome.
     Ended(HoldOutcome),
 }
 
 impl HeldTasks {
-    /// Ends the hold. The first verdict counts.
+    /// Ends the hold. Only the first call decides the outcome.
     fn end(&self, outcome: HoldOutcome) -> EndHold {
         let mut state = self.state.lock();
         let held = match &mut *state {

@@ -67,20 +67,21 @@ impl TaskManager {
     /// Shuts the manager down, in this order:
     ///
     /// 1. It claims no more tasks, and waits up to `timeout` for the running ones.
-    /// 2. It asks the rest to stop. An async task that listens has
+    /// 2. It asks the rest to stop. An async task that checks for the request
+    ///    ([`TaskContext::cancelled`](crate::TaskContext::cancelled)) has
     ///    [`cancel_grace`](crate::TaskManagerBuilder::cancel_grace) to clean up; any other is dropped at its next await. A
-    ///    task that may run again goes back to the queue and the run is not counted as an attempt; all others become
+    ///    task that may run again goes back to the queue, and the run does not count as an attempt; all others become
     ///    `interrupted`.
-    /// 3. It stores the results, the accepted adds and the outcome of held tasks, and leaves the store. Until then adds
-    ///    are accepted, after that they are refused.
+    /// 3. It refuses further adds, which it has accepted until now. It stores the results, the accepted adds and the outcomes of
+    ///    held tasks, and leaves the store.
     ///
     /// It returns within `timeout` + `cancel_grace` + 2 s.
     ///
     /// A synchronous task that ignores the request to stop is *abandoned*: it keeps its lease until it returns or the
     /// process exits, and does not keep `main` from returning.
     ///
-    /// The shutdown goes on when this future is dropped. A second call, also from another clone, waits for the first and
-    /// returns the same report.
+    /// The shutdown continues if this future is dropped. A second call, even from another clone, waits for the first shutdown
+    /// and returns the same report.
     ///
     /// # Errors
     /// [`Error::ShutDown`](crate::Error::ShutDown) when the manager's runtime ended before the shutdown was complete.
@@ -101,7 +102,7 @@ impl TaskManager {
 }
 
 impl Inner {
-    /// Begins the shutdown, unless one has begun. It runs as a task of its own, so that it completes even if no caller waits
+    /// Begins the shutdown, unless one has begun. It runs as a separate tokio task, so that it completes even if no caller waits
     /// for it: half a shutdown would be worse than none.
     fn end(&self, timeout: Duration) -> watch::Receiver<Option<ShutdownReport>> {
         let mut report = self.report.lock();
@@ -132,7 +133,7 @@ impl Drop for Inner {
     }
 }
 
-/// A weak reference to the manager, for the engine: a strong one would be a cycle.
+/// A weak reference to the manager, for the engine: a strong one would form a cycle.
 #[derive(Clone)]
 pub(super) struct WeakManager(Weak<Inner>);
 

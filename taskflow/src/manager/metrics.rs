@@ -7,8 +7,8 @@ pub(crate) use crate::observe::Watching;
 use crate::observe::{Family, text};
 
 impl TaskManagerBuilder {
-    /// Whether this process reads the store for its metrics: the sizes of queues, schedules, and live processes. Default
-    /// `true`. They are the same in every process, so many processes can leave them to one.
+    /// Whether the metrics of this process include those that it must read from the store: queues, schedules and live
+    /// processes. Default `true`. They are the same in every process, so it is enough if one process has them.
     pub fn metrics_store_gauges(mut self, read: bool) -> Self {
         self.store_gauges = read;
         self
@@ -17,10 +17,10 @@ impl TaskManagerBuilder {
 
 impl TaskManager {
     /// The metrics of this process and of its store, in the text format of Prometheus (version 0.0.4), for an endpoint of your
-    /// own. The dashboard and the API serve the same as `/metrics`. The page `docs/observability.md` lists the names.
+    /// own. The dashboard and the API serve the same text at `/metrics`. The page `docs/observability.md` lists the names.
     ///
-    /// What this process counted is always there. The state of the store is read at most every 5 s, however many scrapers
-    /// there are; if it does not answer within 2 s it is left out, and `taskflow_degraded` says why.
+    /// The counts of this process are always included. The state of the store is read at most every 5 s, regardless of the
+    /// number of scrapers. If the store fails or does not answer within 2 s, its state is left out, and the log says why.
     ///
     /// ```
     /// # #[taskflow::task] async fn ping() {}
@@ -33,7 +33,7 @@ impl TaskManager {
         text(&self.families().await)
     }
 
-    /// What the API and the dashboard of this process count of their own use.
+    /// The counts of requests and open streams of this process's API and dashboard.
     #[cfg(feature = "api")]
     pub(crate) fn faces(&self) -> &std::sync::Arc<crate::observe::Faces> {
         &self.0.core.faces

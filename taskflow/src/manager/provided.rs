@@ -6,7 +6,7 @@ use super::TaskManager;
 use super::lifecycle::WeakManager;
 use crate::task::{ContextError, FromContext, States, TaskContext};
 
-/// Holds the manager once it exists. Tasks are checked and their states collected before that.
+/// The manager, once it exists. It is offered to tasks before that, because states are checked before the start.
 #[derive(Clone, Default)]
 pub(super) struct OwnManager(Arc<OnceLock<WeakManager>>);
 

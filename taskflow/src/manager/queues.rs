@@ -36,8 +36,9 @@ impl TaskManager {
         Ok(queues.into_values().collect())
     }
 
-    /// Lets a process that is [outside](crate::TaskManagerBuilder::view), and so has no queues of its own, add to those that
-    /// others have. In any other process a queue that its program does not configure is most likely misspelt.
+    /// Lets a process that only [views](crate::TaskManagerBuilder::view), and so configures no queues, add to the queues that
+    /// other programs configure. In any other process this does nothing: a queue that its program does not configure is most
+    /// likely misspelt.
     #[cfg(feature = "api")]
     pub(crate) async fn learn_queues(&self) -> Result<(), Error> {
         let core = &self.0.core;
@@ -49,11 +50,12 @@ impl TaskManager {
         Ok(())
     }
 
-    /// Pauses a queue in all processes until it is [resumed](Self::resume_queue), also over restarts. None of its tasks
-    /// start, not even eager ones. Running tasks go on, and new tasks wait.
+    /// Pauses a queue in all processes until it is [resumed](Self::resume_queue), even across restarts. None of its tasks
+    /// start, not even eager ones. Running tasks continue, and new tasks wait.
     ///
     /// # Errors
-    /// [`Error::UnknownQueue`] for a queue that is not configured here and has no tasks, and when the store fails.
+    /// [`Error::UnknownQueue`] for a queue that this program does not configure and [`queues`](Self::queues) does not list, and
+    /// when the store fails.
     pub async fn pause_queue(&self, queue: &str) -> Result<(), Error> {
         self.set_paused(queue, true).await
     }
@@ -66,9 +68,9 @@ impl TaskManager {
         self.set_paused(queue, false).await
     }
 
-    /// Stores limits for a queue, which override the limits in every program until they are [reset](Self::reset_queue),
-    /// also over restarts. They apply in this process at once and in all others within a second. A smaller limit stops no
-    /// running task.
+    /// Stores limits for a queue. They override the limits in every program until they are [reset](Self::reset_queue), even
+    /// across restarts. They apply in this process at once and in all others within a second. A smaller limit stops no running
+    /// task.
     ///
     /// ```
     /// use std::time::Duration;
@@ -88,9 +90,10 @@ impl TaskManager {
         self.store_queue(queue, Some(config)).await
     }
 
-    /// Changes the limits of a queue: stores what `change` makes of those in force, as [`set_queue`](Self::set_queue) does.
-    /// If somebody else changes them at the same time, `change` is called again with the new ones, so no change is lost.
-    /// Stores nothing if `change` changes nothing. Returns the limits.
+    /// Changes the limits of a queue: passes the limits in force to `change`, and stores its answer as
+    /// [`set_queue`](Self::set_queue) does. If the limits are changed elsewhere at the same time, `change` is called again with
+    /// the new ones, so no change is lost. If `change` returns the same limits, nothing is stored. Returns the answer of
+    /// `change`.
     ///
     /// ```
     /// # async fn demo(tasks: taskflow::TaskManager) -> Result<(), taskflow::Error> {
@@ -153,7 +156,7 @@ impl TaskManager {
         let core = &self.0.core;
         core.call("a pause", core.store.set_paused(queue.to_owned(), paused)).await?;
         if let Some(worker) = &self.0.worker {
-            // Of the tasks claimed before the pause, only those already running go on.
+            // Of the tasks claimed before the pause, only those that already run continue.
             worker.give_back_waiting(true);
             worker.may_have_work();
         }

@@ -1,4 +1,4 @@
-//! What only the test kit does with a manager.
+//! Methods of a manager that only the test kit calls.
 
 use super::TaskManager;
 
@@ -9,7 +9,7 @@ impl TaskManager {
         super::TaskHandle::of(self.0.core.clone(), None, None, inserted)
     }
 
-    /// The record with what is sealed opened, as far as this manager has the keys.
+    /// The record with its sealed parts opened; unchanged if this manager cannot open all of them.
     pub(crate) fn opened(&self, record: crate::model::TaskRecord) -> crate::model::TaskRecord {
         #[cfg(feature = "encryption")]
         if let Ok(opened) = self.open(&record) {
@@ -25,14 +25,14 @@ impl TaskManager {
         }
     }
 
-    /// The number of bodies that run in this process.
+    /// The number of tasks that run in this process.
     pub(crate) fn runs(&self) -> usize {
         self.0.worker.as_ref().map_or(0, |worker| worker.core.runs.count().1)
     }
 
     /// Recovers the runs whose leases have ended.
     pub(crate) async fn recover(&self) {
-        // A store that fails is asked again by the process itself.
+        // After an error, the manager's own recovery tries again.
         let _ = crate::engine::recovery::recover(&self.0.core).await;
     }
 }

@@ -1,4 +1,4 @@
-//! Reads: one task, its log, lists, counts, instances, health and events.
+//! Methods that read: one task, its log, lists, counts, instances, health and events.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -36,7 +36,7 @@ impl TaskManager {
         Ok(core.read("a read", core.store.logs(id)).await?)
     }
 
-    /// A page of the tasks that match the filter, newest first.
+    /// A page of the tasks that match the filter, newest first unless the filter has another [order](TaskFilter::order).
     ///
     /// ```
     /// use taskflow::{TaskFilter, TaskManager, TaskStatus};
@@ -84,7 +84,7 @@ impl TaskManager {
     }
 
     /// The same page as [`list`](Self::list), without the parts of a record that may be large: its arguments are `null`, and
-    /// it has no result, progress and attempts. No store loads them for it, except the arguments for a filter with
+    /// it has no result, progress or attempts. The store does not load these parts, unless the filter has an
     /// [`arg`](TaskFilter::arg). Use it for tables and for searches.
     ///
     /// # Errors
@@ -131,7 +131,7 @@ impl TaskManager {
         let mut filter = TaskFilter { after: None, ..filter };
         let mut n = 0;
         loop {
-            // One more than is counted: it shows that there are more.
+            // Ask for one more than is counted: if it comes, there are more.
             filter.limit = up_to.saturating_sub(n).saturating_add(1).min(TaskFilter::MAX_LIMIT);
             let page = self.list_outlines(&filter).await?;
             n += page.items.len();
@@ -160,7 +160,7 @@ impl TaskManager {
             };
             let page = core.read("a read", page).await?;
             looked_at += page.items.len();
-            // The store has reached its limit of records for one page.
+            // A page that is not full: the store has reached its limit of records for one page.
             let is_cut_short = page.items.len() < asked.limit;
             let now = core.seam.now();
             for record in page.items {
@@ -182,7 +182,7 @@ impl TaskManager {
         }
     }
 
-    /// The number of tasks of each status.
+    /// The number of tasks in each status.
     ///
     /// # Errors
     /// When the store fails.
@@ -191,7 +191,8 @@ impl TaskManager {
         Ok(core.read("a read", core.store.counts()).await?)
     }
 
-    /// The processes that use the store, oldest first, as far as the store can tell which are alive.
+    /// The live processes that use the store, oldest first. A dead process is listed until the store notices its death, and a
+    /// process that only [views](crate::TaskManagerBuilder::view) is never listed.
     ///
     /// # Errors
     /// When the store fails.
@@ -210,9 +211,9 @@ impl TaskManager {
         health
     }
 
-    /// A stream of the task events of this process from now on, with the lines that tasks log. To hear of events outside
-    /// async code, give the builder an [`Observer`](crate::observe::Observer). A subscriber that falls more than 4,096 events behind
-    /// misses the oldest.
+    /// A stream of the task events of this process from now on, including the lines that tasks log. To receive events outside
+    /// async code, give the builder an [`Observer`](crate::observe::Observer). A subscriber that falls more than 4,096 events
+    /// behind misses the oldest.
     ///
     /// ```standalone_crate
     /// use std::{future::poll_fn, pin::Pin};

@@ -1,4 +1,4 @@
-//! Replacing a key: arguments that wait are sealed anew.
+//! Re-encrypts ("seals") stored arguments with the current key, so that an old key can be removed.
 
 use std::sync::Arc;
 
@@ -8,17 +8,17 @@ use crate::engine::schedule::Definition;
 use crate::model::{Error, ScheduleInfo, TaskFilter, TaskRecord};
 use crate::store::{ReplaceArgs, ScheduleChange};
 
-/// How many records are in memory at once, and how many bytes of new arguments go to the store in one call.
+/// How many records are in memory at once, and after how many bytes of new arguments a call to the store is made.
 const PAGE: usize = 100;
 const MAX_BYTES: usize = 4 << 20;
 
 impl TaskManager {
-    /// Seals the arguments of all tasks that match anew, with the current key of this manager. Use it when a key is to be
-    /// removed and tasks wait for longer than you want to keep it.
+    /// Re-encrypts (seals anew) the arguments of all matching tasks with the current key of this manager. Use it when you want
+    /// to remove a key, and tasks wait for longer than you want to keep that key.
     ///
-    /// It reads a hundred tasks at a time, and replaces arguments that are sealed with another key if they are unchanged
-    /// then, so that it may run beside everything else, in several processes, and again. It leaves results, errors and log
-    /// lines, which no run needs, and tasks that have succeeded.
+    /// It reads a hundred tasks at a time. It replaces arguments that are sealed with another key, but only if nobody has changed
+    /// them since they were read. So it can run while tasks run, in several processes at once, and repeatedly. It does not touch
+    /// results, errors and log lines, which no run needs, or tasks that have succeeded.
     ///
     /// ```no_run
     /// use taskflow::crypt::{Encrypt, Key, Keyring};
@@ -34,7 +34,8 @@ impl TaskManager {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Config`] when this manager has no keys, and when the store fails: what was sealed anew until then stays so.
+    /// [`Error::Config`] when this manager has no keys. [`Error::Store`] when the store fails; arguments that were sealed anew
+    /// before that stay so.
     pub async fn rewrap(&self, filter: TaskFilter) -> Result<Rewrapped, Error> {
         self.check_keys()?;
         let mut filter = filter.limit(PAGE);
@@ -49,8 +50,9 @@ impl TaskManager {
         }
     }
 
-    /// Seals the arguments of all schedules that were added at run time anew, with the current key of this manager. A program
-    /// that adds its schedules at each start has done so. Their next ticks stay as they are. Change no schedule meanwhile.
+    /// Re-encrypts the arguments of all schedules that were added at run time with the current key of this manager. A program
+    /// that adds its schedules at each start does not need this: each add seals with the current key. The next ticks do not
+    /// change. Do not change schedules while this runs.
     ///
     /// # Errors
     /// As for [`rewrap`](Self::rewrap).
@@ -120,7 +122,7 @@ impl TaskManager {
         });
         match resealed {
             Ok(None) => done.unchanged += 1,
-            // It goes on from its last tick, as if its definition had not changed.
+            // The schedule continues from its last tick, as if its definition had not changed.
             Ok(Some(definition)) => {
                 let change = ScheduleChange::Defined { definition, from: last_tick };
                 self.change_schedule(&schedule.name, change).await?;

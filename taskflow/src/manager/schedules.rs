@@ -1,4 +1,4 @@
-//! Schedules: list, pause and resume them, run them by hand, add and remove them at run time.
+//! Methods for schedules: list, pause and resume them, run them by hand, add and remove them at run time.
 
 use std::collections::BTreeMap;
 use std::future::IntoFuture;
@@ -23,7 +23,7 @@ impl TaskManager {
         Ok(self.schedules_due().await?.into_iter().map(|(info, _)| info).collect())
     }
 
-    /// The same, each with the tick that is due next after the last handled one. It lies in the past if nobody ticks.
+    /// The same, each with the next tick after the last handled one. That tick lies in the past if no process ticks the schedule.
     pub(super) async fn schedules_due(&self) -> Result<Vec<(ScheduleInfo, Option<SystemTime>)>, Error> {
         let core = &self.0.core;
         let now = core.seam.now();
@@ -80,8 +80,8 @@ impl TaskManager {
     }
 
     /// Adds a schedule at run time, or replaces the one that was added under the same name. Each tick adds the given task.
-    /// Await the [`AddSchedule`] to store it. It ticks in every process that runs tasks, from about a second later, also
-    /// over restarts, until it is [removed](Self::remove_schedule).
+    /// Await the [`AddSchedule`] to store it. The schedule ticks in every process that runs tasks, from about a second later,
+    /// even across restarts, until it is [removed](Self::remove_schedule).
     ///
     /// The task is a call, or an add with its options that has not been awaited:
     ///
@@ -107,11 +107,11 @@ impl TaskManager {
         }
     }
 
-    /// Removes a schedule that was added at run time, and returns whether there was one. Tasks that its ticks have added
-    /// stay.
+    /// Removes a schedule that was added at run time, and returns whether there was one. Tasks that its ticks have added are
+    /// not removed.
     ///
     /// # Errors
-    /// [`Error::ScheduleDeclared`] for a schedule that this program declares and that is not also stored from an add at run
+    /// [`Error::ScheduleDeclared`] for a schedule that this program declares, unless one of the same name was also added at run
     /// time; and when the store fails.
     pub async fn remove_schedule(&self, name: &str) -> Result<bool, Error> {
         let was_stored = self.change_schedule(name, ScheduleChange::Removed).await?;
@@ -121,23 +121,24 @@ impl TaskManager {
         Ok(was_stored)
     }
 
-    /// Pauses a schedule in all processes until it is [resumed](Self::resume_schedule), also over restarts. Ticks during
+    /// Pauses a schedule in all processes until it is [resumed](Self::resume_schedule), even across restarts. Ticks during
     /// the pause are not made up for.
     ///
     /// # Errors
-    /// [`Error::UnknownSchedule`], and when the store fails.
+    /// [`Error::UnknownSchedule`] for a schedule that neither this program declares nor the store knows, and when the store
+    /// fails.
     pub async fn pause_schedule(&self, name: &str) -> Result<(), Error> {
         self.find_schedule(name).await?;
         self.change_schedule(name, ScheduleChange::Paused(true)).await.map(drop)
     }
 
-    /// Resumes a paused schedule with its next tick.
+    /// Resumes a paused schedule: its next tick adds a task again.
     ///
     /// # Errors
     /// As for [`pause_schedule`](Self::pause_schedule).
     pub async fn resume_schedule(&self, name: &str) -> Result<(), Error> {
         if self.find_schedule(name).await?.is_some_and(|state| state.paused) {
-            // Mark all ticks up to now as passed, also those for which no process ran.
+            // Mark all ticks up to now as passed, including those that came while no process ran.
             let core = &self.0.core;
             core.call("a tick", core.store.fire(Fire::new(name.to_owned(), core.seam.now(), None))).await?;
         }
@@ -147,8 +148,9 @@ impl TaskManager {
     /// Adds the task of a schedule now, in addition to its ticks, even while the schedule is paused.
     ///
     /// # Errors
-    /// [`Error::UnknownSchedule`], also for a schedule that neither this program, a live process nor the store has;
-    /// [`Error::Add`] when the task cannot be added; and when the store fails.
+    /// [`Error::UnknownSchedule`] for a schedule that no live process declares and that was not added at run time, even if
+    /// [`schedules`](Self::schedules) still lists it; [`Error::Timing`] when this program cannot read its rule; [`Error::Add`]
+    /// when the task cannot be added; and when the store fails.
     pub async fn run_now(&self, name: &str) -> Result<TaskHandle<serde_json::Value>, Error> {
         let declared = declared()?.into_iter().find(|task| task.config().name == name);
         let plan = match declared.and_then(|task| Some((task, task.schedule()?))) {
@@ -170,7 +172,7 @@ impl TaskManager {
         Ok(added.into_iter().next().expect("the adder accepts no answer that lacks a task"))
     }
 
-    /// Adds the task of a schedule that only other live processes declare, as the one that started last describes it.
+    /// Adds the task of a schedule that only other live processes declare, as the process that started last describes it.
     async fn run_of_another(&self, name: &str) -> Result<TaskHandle<serde_json::Value>, Error> {
         let live = catalogue::live(&self.0.core).await?;
         let mut catalogues = live.catalogues.iter().rev();
@@ -222,7 +224,7 @@ fn refuse_declared(name: &str) -> Result<(), Error> {
     if is_declared(name)? { Err(Error::ScheduleDeclared { name: name.to_owned() }) } else { Ok(()) }
 }
 
-/// A schedule that another program declares. It may be a newer one, and its rule unknown here.
+/// A schedule that another program declares. That program may be newer, and this version may not know the rule.
 fn shown(declared: &DeclaredSchedule, now: SystemTime) -> ScheduleInfo {
     let mut info = ScheduleInfo::new(declared.name.clone());
     info.task = Some(declared.task.clone());
@@ -248,14 +250,14 @@ fn show(info: &mut ScheduleInfo, state: &ScheduleState, now: SystemTime) -> Opti
     let mut next = None;
     if let Some(Ok(definition)) = state.definition.as_deref().map(Definition::read) {
         info.sealed_with = definition.sealed_with().map(str::to_owned);
-        // Of a schedule that is also declared, other tasks may go to another queue.
+        // If the schedule is also declared, the declared one may add to another queue.
         let is_in_both = info.task.is_none() || info.queue.as_ref() == Some(&definition.queue);
         info.queue = is_in_both.then_some(definition.queue);
         info.task = Some(definition.task);
         next = after_last(&definition.timing);
         show_timing(info, definition.timing, now);
     }
-    // In a rolling deploy another process may have declared a different timing; the stored declaration is the one that ticks.
+    // During a rolling deploy another process may have declared a different timing. The stored declaration is in force.
     if let Some(timing) = state.declared.as_ref().and_then(|declared| Timing::read(&declared.timing)) {
         next = after_last(&timing);
         show_timing(info, timing, now);
@@ -293,13 +295,13 @@ impl AddSchedule {
         self
     }
 
-    /// Sets how to make up for ticks that were missed while no process ran. Default: run the last one.
+    /// Sets how to make up for ticks that were missed while no process ran. Default: only the last one runs late.
     pub fn missed(mut self, missed: Missed) -> Self {
         self.missed = missed;
         self
     }
 
-    /// Sets what a tick does while the run of an earlier tick has not ended. Default: run beside it.
+    /// Sets what a tick does while the run of an earlier tick has not ended. Default: both run at the same time.
     pub fn overlap(mut self, overlap: Overlap) -> Self {
         self.overlap = overlap;
         self
@@ -312,7 +314,7 @@ impl AddSchedule {
         self.manager.0.core.queues.admission(&self.task.queue)?;
         let core = &self.manager.0.core;
         let mut task = self.task;
-        // Before it is sealed: the limit is that of the arguments themselves.
+        // Check before sealing: the limit applies to the plain arguments.
         task.check()?;
         core.sealing.as_ref().map_or(Ok(()), |sealing| sealing.seal_scheduled(&mut task))?;
         let definition = Definition::new(self.timing, self.missed, self.overlap, task)?.text();

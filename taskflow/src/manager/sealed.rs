@@ -1,11 +1,12 @@
-//! Encryption at rest: what the builder and the manager have for it.
+//! The methods of the builder and the manager for encryption at rest.
 
 use super::{TaskManager, TaskManagerBuilder};
 use crate::crypt::{Encrypt, OpenError};
 use crate::model::{LogLine, TaskRecord};
 
 impl TaskManagerBuilder {
-    /// Stores arguments and results sealed: see [`Encrypt`] and [`crypt`](crate::crypt). The last call wins.
+    /// Encrypts (seals) what the store keeps of tasks: by default their arguments and results. See [`Encrypt`] and
+    /// [`crypt`](crate::crypt). The last call wins.
     ///
     /// Every process that adds, runs or waits for these tasks needs the keys. A process without keys can do everything else.
     ///
@@ -27,16 +28,16 @@ impl TaskManagerBuilder {
 }
 
 impl TaskManager {
-    /// The record with its sealed parts opened: arguments, result and errors. [`get`](Self::get) and [`list`](Self::list)
-    /// answer what is stored. It makes no call to the store.
+    /// The record with its sealed parts decrypted: arguments, result and errors. [`get`](Self::get) and [`list`](Self::list)
+    /// return a record as it is stored; pass it to this method, which makes no call to the store.
     ///
     /// # Errors
-    /// When this process lacks a key, or a part was changed since it was sealed.
+    /// [`OpenError`] when this process lacks a key, or a part was changed since it was sealed.
     pub fn open(&self, record: &TaskRecord) -> Result<TaskRecord, OpenError> {
         self.0.core.open_record(record)
     }
 
-    /// The log lines of that task, opened. [`logs`](Self::logs) answers what is stored.
+    /// The log lines of that task, decrypted. [`logs`](Self::logs) returns them as they are stored.
     ///
     /// # Errors
     /// As for [`open`](Self::open).

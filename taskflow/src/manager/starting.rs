@@ -1,4 +1,4 @@
-//! Starts a manager, or connects one that runs no tasks, and the steps of both.
+//! Starts a manager, connects or views without running tasks, and migrates a store.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -29,8 +29,8 @@ use crate::store::{IntoStore, Retention};
 use crate::task::Registry;
 
 impl TaskManagerBuilder {
-    /// Starts to run tasks in this process: those that wait in the store, and those added later. It logs the names of the
-    /// registered tasks.
+    /// Starts to run tasks in this process: those that wait in the store, and those that are added later. It logs the names of
+    /// the registered tasks.
     ///
     /// # Errors
     /// When the store cannot be opened or a limit is invalid; and, before any task runs, when the tasks of this program are
@@ -111,11 +111,11 @@ impl TaskManagerBuilder {
         Ok(store.migrate().await?)
     }
 
-    /// Whether [`migrate`](Self::migrate) would change something: whether there is no store yet, or one with older tables. It
+    /// Whether [`migrate`](Self::migrate) would change something, because there is no store yet or its tables are older. It
     /// changes nothing itself.
     ///
     /// # Errors
-    /// Where `migrate` would refuse: the store cannot be opened, was made by a newer version, or is none.
+    /// When `migrate` would fail: the store cannot be opened, was made by a newer version, or is not a taskflow store.
     pub async fn would_migrate(mut self) -> Result<bool, Error> {
         let runtime = Handle::try_current().map_err(|_| Error::NoRuntime)?;
         let source = self.store.take().unwrap_or_else(|| "memory:".into_source());
@@ -131,17 +131,17 @@ impl TaskManagerBuilder {
         }
     }
 
-    /// Connects to the store without running tasks: to add, read and control them. The process still recovers runs that
-    /// other processes lost, so that callers waiting for them here get their results.
+    /// Connects to the store without running tasks. Use it in a process that only adds, reads and controls them. The process
+    /// still recovers runs that other processes lost, so that callers waiting for them here get their results.
     ///
-    /// It neither makes a store nor changes its tables: only [`start`](Self::start) and [`migrate`](Self::migrate) do.
+    /// It neither makes a store nor changes its tables: only [`start`](Self::start) and [`migrate`](Self::migrate) do that.
     ///
     /// If the store refuses writes (a full disk, a read-only file or server, a user with read permission only), the manager
     /// is read-only: reads work, everything else fails with the store's error, and [`health`](TaskManager::health) shows
     /// it. The manager becomes writable as soon as the store accepts writes.
     ///
     /// # Errors
-    /// When the store cannot be opened, when nobody has made one there yet, or when a limit is invalid. An error, or dropping
+    /// When the store cannot be opened, when there is no store yet, or when a limit is invalid. An error, or dropping
     /// this future, leaves nothing behind: no thread, no connection, no instance in the store.
     pub async fn connect(mut self) -> Result<TaskManager, Error> {
         panics::remember_places();
@@ -157,10 +157,11 @@ impl TaskManagerBuilder {
         Ok(manager)
     }
 
-    /// Connects to the store without registering this process in it: to look, and to act now and then, as the `taskflow`
-    /// command does. Others do not see the process among the [instances](TaskManager::instances), and it does nothing in the store
-    /// but what its caller asks for: it recovers no lost runs, writes no statistics, and neither makes nor changes a schema. A
-    /// dashboard on it is whole, and adds also to queues that only other programs configure. [`TaskManager::watch`] works; a [`TaskHandle::wait`](crate::TaskHandle::wait) does not end before the manager shuts down.
+    /// Connects to the store without registering this process in it. Use it to read, and to act now and then, as the `taskflow`
+    /// command does. The process is not among the [instances](TaskManager::instances), and it does nothing in the store by
+    /// itself: it recovers no lost runs, writes no statistics, and neither makes nor changes a schema. A dashboard on it is
+    /// complete, and can also add to queues that only other programs configure. [`TaskManager::watch`] works, but a
+    /// [`TaskHandle::wait`](crate::TaskHandle::wait) does not end before the manager shuts down.
     ///
     /// # Errors
     /// When the store cannot be opened or read, or a limit is invalid.
@@ -185,7 +186,7 @@ impl TaskManagerBuilder {
         self.words_and_lengths().collect::<Result<(), _>>()?;
         let retention = self.retentions()?;
         let source = self.store.take().unwrap_or_else(|| "memory:".into_source());
-        // Opening a file blocks, so do it on a blocking thread. If this future is dropped, that thread closes the file.
+        // Opening a file blocks, so it happens on a blocking thread. If this future is dropped, that thread closes the file.
         let open = move || if runs { source.open() } else { source.open_existing() };
         let opened = seam.spawn_blocking(&runtime, open).await;
         let store = opened.map_err(|_| could_not_be_opened())??;
@@ -263,7 +264,7 @@ fn could_not_be_opened() -> StoreError {
     )
 }
 
-/// Registers this process with the store and reads the stored queue limits. After an error it is unregistered again.
+/// Registers this process with the store and reads the stored queue limits. After an error the process is unregistered again.
 async fn join(starting: Starting, core: &Core) -> Result<Starting, Error> {
     let joined = async {
         match starting.join().await {

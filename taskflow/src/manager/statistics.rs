@@ -5,9 +5,9 @@ use crate::engine::statistics;
 use crate::model::{Error, Stats, StatsFilter};
 
 impl TaskManager {
-    /// What tasks did in some time, over all processes: how many were added, started, succeeded, failed and so on, how long
-    /// they waited and how long they ran. Every process writes its counts each 10 s, so the newest are up to 10 s old; a
-    /// process that is killed loses at most those. They are kept for 24 hours.
+    /// What tasks did in a period, over all processes: how many were added, started, succeeded, failed and so on, how long
+    /// they waited and how long they ran. Every process writes its counts every 10 s, so the newest counts are up to 10 s old,
+    /// and a process that is killed loses at most the counts of 10 s. Statistics are kept for 24 hours.
     ///
     /// ```
     /// use std::time::Duration;
@@ -29,8 +29,8 @@ impl TaskManager {
     ///
     /// # Errors
     /// [`Error::Config`] for an empty range, a step that is not a whole number of minutes, and more than
-    /// [`StatsFilter::MAX_POINTS`] steps or 100,000 points of all series together; and when the store fails or keeps no
-    /// documents.
+    /// [`StatsFilter::MAX_POINTS`] steps or 100,000 points of all series together. [`Error::Store`] when the store fails or
+    /// keeps no documents.
     pub async fn stats(&self, filter: StatsFilter) -> Result<Stats, Error> {
         statistics::read(&self.0.core, &filter).await
     }

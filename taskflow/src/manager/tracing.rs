@@ -1,4 +1,4 @@
-//! How spans and traces are set on the builder.
+//! The options of the builder for spans and traces.
 
 use std::sync::Arc;
 
@@ -10,13 +10,13 @@ use crate::observe::{Traces, Tracing};
 impl TaskManagerBuilder {
     /// Connects taskflow's spans with a tracing system, so that a task belongs to the trace of the request that added it.
     /// With the feature `otel`: `.tracing(taskflow::observe::OpenTelemetry)`. Without it, a task still keeps the trace that
-    /// the headers of its request name, and [`TaskContext::trace`](crate::TaskContext::trace) gives it to outgoing calls.
+    /// the headers of its request name, and [`TaskContext::trace`](crate::TaskContext::trace) returns it for outgoing calls.
     pub fn tracing(mut self, adapter: impl Tracing) -> Self {
         self.trace.adapter = Some(Arc::new(adapter));
         self
     }
 
-    /// Whether a run is a child of the span that added the task, or begins a trace of its own that links to it. Default
+    /// Sets whether a run is a child of the span that added the task, or begins its own trace that links to that span. Default
     /// [`Traces::Auto`]: a child if it is the first attempt and begins within 60 s.
     pub fn traces(mut self, traces: Traces) -> Self {
         self.trace.traces = traces;
@@ -40,7 +40,7 @@ impl TaskManagerBuilder {
 
 #[cfg(feature = "api")]
 impl TaskManager {
-    /// Whether a span is entered now that belongs to a trace.
+    /// Whether the current span belongs to a trace.
     pub(crate) fn is_in_a_trace(&self) -> bool {
         self.0.core.settings.trace.current().is_some()
     }

@@ -1,4 +1,4 @@
-//! Watches of single tasks.
+//! Watches of single tasks: streams of their status, progress and log lines.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -14,7 +14,7 @@ use crate::model::{Progress, StatusUpdate, TaskId, TaskUpdate};
 
 impl TaskManager {
     /// Watches one task: a stream of its status, its progress and its log lines, whichever process runs it. It begins with
-    /// the present status and all lines so far. It ends after the final status, which comes after the last log line; when
+    /// the current status and all lines so far. It ends after the final status, which comes after the last log line; when
     /// there is no such task; and when this manager shuts down.
     ///
     /// ```
@@ -34,11 +34,11 @@ impl TaskManager {
     /// # }
     /// ```
     ///
-    /// What happens in this process arrives at once, everything else within about half a second, or later while the store
-    /// is slow: reads take at most a twentieth of the time, and come at least every 5 s. Any number of watches of one task
-    /// share its reads. A watch that is polled late sees the latest status and progress, and misses no log line.
+    /// Changes made by this process arrive at once, all others within about half a second, or later while the store is slow:
+    /// after each read the watch pauses for 20 times as long as the read took, but for at most 5 s. All watches of one task in
+    /// a process share the reads. A watch that is polled late sees the latest status and progress, and misses no log line.
     ///
-    /// A store that cannot be read does not end the watch: it tells so with [`TaskUpdate::Unavailable`] and goes on.
+    /// If the store cannot be read, the watch does not end: it yields [`TaskUpdate::Unavailable`] and keeps trying.
     pub fn watch(&self, id: TaskId) -> Watch {
         let told = Told::new(watching::watch(&self.0.core, id));
         Watch { id, updates: Box::pin(stream::unfold(told, Told::next)) }
@@ -66,10 +66,10 @@ impl fmt::Debug for Watch {
     }
 }
 
-/// What a watch has told.
+/// What a watch has yielded so far, and what it yields next.
 struct Told {
     seen: watch::Receiver<Seen>,
-    /// To be told next. It holds what one read brought.
+    /// The updates to yield next. They come from one read.
     updates: VecDeque<TaskUpdate>,
     status: Option<StatusUpdate>,
     progress: Option<Progress>,
@@ -104,7 +104,7 @@ impl Told {
         }
     }
 
-    /// Finds what is new.
+    /// Makes an update for everything that has changed.
     fn compare(&mut self, seen: Seen) {
         if seen.is_gone {
             self.is_over = true;
@@ -132,7 +132,7 @@ impl Told {
         }
         self.updates.extend(seen.lines.iter().skip(self.lines).cloned().map(TaskUpdate::Log));
         self.lines = self.lines.max(seen.lines.len());
-        // The final status is the last.
+        // The final status is the last update.
         self.updates.extend(status);
     }
 }

@@ -9,13 +9,13 @@ use crate::store::{InsertBatch, InsertGroup, Inserted, Refusal, Store};
 
 impl<V> AddTask<V> {
     /// Adds the task through your own connection to the store's SQLite file, as part of the transaction that is open on
-    /// it. Your commit makes the task visible to the workers within a moment; a rollback removes it. Without an open
-    /// transaction the task is committed at once. It is never held for a response, and `eager` has no effect.
+    /// it. After your commit the workers see the task within a moment; a rollback removes it. Without an open transaction the
+    /// task is committed at once. The task is never held, and `eager` has no effect.
     ///
     /// Begin the transaction with `BEGIN IMMEDIATE`
     /// ([`TransactionBehavior::Immediate`](rusqlite::TransactionBehavior::Immediate)): a transaction that reads before it
-    /// writes may be refused because another process has written meanwhile. While the transaction is open, nobody else can
-    /// write to the file: keep it short. If it stays open for half a minute, running tasks are stopped.
+    /// writes may be refused because another process has written meanwhile. Keep it short: while it is open, nobody else can
+    /// write to the file, and if it stays open for half a minute, running tasks are stopped.
     ///
     /// ```
     /// use taskflow::rusqlite::{Connection, TransactionBehavior};
@@ -56,10 +56,10 @@ impl<V> AddTask<V> {
     }
 
     /// Adds the task through your own connection to the store's PostgreSQL database, as part of the transaction that is
-    /// open on it. Your commit makes the task visible to every process at once; a rollback removes it. It is never held for
-    /// a response, and `eager` has no effect.
+    /// open on it. Your commit makes the task visible to every process at once; a rollback removes it. The task is never held,
+    /// and `eager` has no effect.
     ///
-    /// Until your transaction ends, other adds to a queue with a `max_size` wait, and so do other adds with the same
+    /// If the queue has a `max_size`, other adds to it wait until your transaction ends, and so do other adds with the same
     /// idempotency key.
     ///
     /// ```no_run

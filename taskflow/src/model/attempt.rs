@@ -62,11 +62,12 @@ pub enum AttemptOutcome {
     Panicked,
     /// It ran longer than its `timeout`.
     TimedOut,
-    /// Its process died, or stopped for longer than its lease ("worker lost").
+    /// Its process died, or did not renew its lease in time ("worker lost").
     Lost,
-    /// A shutdown interrupted it or came before its start. The task went back to the queue; the attempt does not count.
+    /// A shutdown, or a lease that could not be renewed, interrupted it or came before its start. The task went back to the
+    /// queue; the attempt does not count.
     HandedBack,
-    /// A shutdown interrupted it, and the task may not run twice.
+    /// A shutdown, or a lease that could not be renewed, interrupted it, and the task may not run twice.
     Interrupted,
     /// A cancel request stopped it.
     Cancelled,

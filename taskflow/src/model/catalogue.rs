@@ -1,4 +1,4 @@
-//! The catalogue: the tasks that the running programs have, as the API shows them.
+//! The catalogue: the tasks of the running programs, as the API shows them.
 
 use std::time::Duration;
 
@@ -36,11 +36,11 @@ pub struct TaskInfo {
     /// The most time that one attempt may take; `None` is no limit.
     #[serde(with = "time::seconds_option")]
     pub timeout: Option<Duration>,
-    /// Whether an added task starts at once if its process has a free slot, before any waiting task.
+    /// Whether an added task starts at once if the process that adds it has a free slot, before any waiting task.
     pub eager: bool,
     /// Whether it is a synchronous function, which runs on a thread of its own.
     pub is_blocking: bool,
-    /// Whether a run that a crash or a shutdown interrupted is repeated even if no attempts are left.
+    /// Whether the task runs again after an interrupted run (a crash, a shutdown, a lost lease), even if no attempts are left.
     pub requeue_on_interrupt: bool,
     /// The number of snoozes that do not count as an attempt.
     pub max_snoozes: u32,
@@ -51,14 +51,14 @@ pub struct TaskInfo {
     /// How many live processes run it.
     #[serde(default)]
     pub known_by: usize,
-    /// Whether live processes disagree about it: their programs are of different versions. The rest of this entry is what
-    /// the process that started last says.
+    /// Whether live processes describe it differently, because their programs are of different versions. The rest of this
+    /// entry comes from the process that started last.
     #[serde(default)]
     pub differs: bool,
 }
 
 impl TaskInfo {
-    /// A task to add with these arguments, a JSON object, and the options that this entry shows.
+    /// A task to add, with the options of this entry and these arguments: a JSON object keyed by parameter name.
     #[must_use]
     pub fn new_task(&self, args: String) -> NewTask {
         let mut task = NewTask::new(self.name.clone(), Ok(args.into()));

@@ -20,7 +20,7 @@ impl Count {
         Self { n, exact: true }
     }
 
-    /// A count that stopped: `n` tasks match, or more.
+    /// A count that stopped at its limit: `n` tasks match, or more.
     #[must_use]
     pub fn at_least(n: u64) -> Self {
         Self { n, exact: false }

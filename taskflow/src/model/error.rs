@@ -14,7 +14,7 @@ pub enum Error {
         /// The text.
         text: String,
     },
-    /// Two tasks, or a task and an alias, are registered under one name. `start` and `connect` return it.
+    /// Two tasks, or a task and an alias, are registered under one name. `start` returns it, and so do the methods for schedules.
     #[error(
         "two tasks are named `{name}`: {first} and {second}; rename one of them with `#[task(name = \"..\")]`"
     )]
@@ -69,7 +69,7 @@ pub enum Error {
         /// What is wrong with the URL, and what is valid.
         message: String,
     },
-    /// An option of the builder or of a queue has an invalid value.
+    /// An option of the builder, of a queue or of a filter for statistics is invalid or missing.
     #[error("`{option}` cannot be {value}: {message}")]
     Config {
         /// The option.
@@ -107,7 +107,7 @@ pub enum Error {
     /// The task of a schedule was not added.
     #[error(transparent)]
     Add(#[from] AddError),
-    /// There is no record of this task: it never existed, was deleted, or was pruned after its retention.
+    /// There is no record of this task: the task never existed, or its record was deleted, or pruned after its retention.
     #[error("there is no task {id}: it was never added here, or its record was deleted or pruned")]
     NotFound {
         /// The id.
@@ -121,7 +121,7 @@ pub enum Error {
         /// Its status.
         status: TaskStatus,
     },
-    /// [`delete`](crate::TaskManager::delete) was called for a task that has not ended: it waits or runs.
+    /// [`delete`](crate::TaskManager::delete) was called for a task that has not ended: it is pending or running.
     #[error("task {id} is {status} and cannot be deleted: cancel it first, or wait until it ends")]
     NotFinished {
         /// The task.
@@ -129,7 +129,7 @@ pub enum Error {
         /// Its status.
         status: TaskStatus,
     },
-    /// [`retry`](crate::TaskManager::retry) was called for a task, but another task now holds its idempotency key.
+    /// [`retry`](crate::TaskManager::retry) was called for a task whose idempotency key another task now holds.
     #[error("task {id} cannot be retried: task {holder} now holds its idempotency key")]
     KeyTaken {
         /// The task.
@@ -200,8 +200,8 @@ pub enum AddError {
     /// A part of this add is larger than its limit. Store large data elsewhere, and pass its location as the argument.
     #[error("`{what}` of this add is too large: {actual}, and the limit is {limit}")]
     TooLarge {
-        /// The part: `payload`, `name`, `queue`, a key, `tag name` or `tag value`, in bytes; or the number of `tags`, or of
-        /// `tasks` in one `add_all`.
+        /// The part. Measured in bytes: `payload`, `name`, `queue`, a key, `tag name` or `tag value`. Counted: `tags`, or the
+        /// `tasks` of one `add_all`.
         what: &'static str,
         /// The limit.
         limit: usize,
@@ -236,8 +236,8 @@ pub enum AddError {
     /// The store failed, and the task was not stored.
     #[error("the task was not stored: {0}")]
     Store(#[from] StoreError),
-    /// The store's answer was lost and did not arrive before `add_timeout` expired. The task may be stored, under this id. Look
-    /// it up with [`get`](crate::TaskManager::get), or add it again with an idempotency key.
+    /// The store did not answer before `add_timeout` expired, so the task may be stored, under this id. Look it up with
+    /// [`get`](crate::TaskManager::get). If it has an idempotency key, you can also add it again with the same key.
     #[error("task {id} may or may not be stored: {source}")]
     Unknown {
         /// The id of the task, if it is stored.
@@ -248,7 +248,7 @@ pub enum AddError {
 }
 
 impl AddError {
-    /// The refusal of an add by a hook ([`OnAdd`](crate::observe::OnAdd)), with its reason.
+    /// The error with which a hook ([`OnAdd`](crate::observe::OnAdd)) refuses an add, with its reason.
     pub fn refused(reason: impl fmt::Display) -> Self {
         Self::Refused { reason: reason.to_string() }
     }

@@ -20,13 +20,13 @@ pub struct TaskEvent {
     pub id: TaskId,
     /// The name of the task.
     pub name: Arc<str>,
-    /// Its queue. Empty if the task's record could not be read after another process lost the task.
+    /// Its queue. Empty if a recovery could not read the task's record.
     #[serde(default)]
     pub queue: Arc<str>,
-    /// The number of the attempt that the event is about. 0 if the task has not begun to run.
+    /// The number of the attempt that the event is about. 0 if the task has not begun to run, or if its record could not be read.
     #[serde(default)]
     pub attempt: u32,
-    /// How long the attempt took that ended with this event. `None` if no attempt of this process ended.
+    /// How long the attempt that ended with this event took. `None` if no attempt of this process ended.
     #[serde(default, with = "time::seconds_option")]
     pub duration: Option<Duration>,
     /// The tags of the task.
@@ -43,8 +43,8 @@ pub struct TaskEvent {
 pub enum TaskEventKind {
     /// This process added it.
     Added,
-    /// An add of this process was refused: by a hook, a limit or a full queue. A refused
-    /// [`add_all`](crate::TaskManager::add_all) sends one event, of the first task that was refused. An add that failed because
+    /// An add of this process was refused: by a hook, by a full queue, or because it was invalid. A refused
+    /// [`add_all`](crate::TaskManager::add_all) sends one event, for the first task that was refused. An add that failed because
     /// the store did not answer sends none.
     Rejected {
         /// Why it was refused.
@@ -65,7 +65,7 @@ pub enum TaskEventKind {
         #[serde(with = "time::seconds")]
         delay: Duration,
     },
-    /// Its last attempt failed.
+    /// The task failed: no attempt follows.
     Failed {
         /// What went wrong.
         error: String,
@@ -76,13 +76,14 @@ pub enum TaskEventKind {
         #[serde(with = "time::seconds")]
         delay: Duration,
     },
-    /// A shutdown interrupted it, and it may not run twice.
+    /// A shutdown, a lease that could not be renewed, or the death of its process interrupted it, and it may not run twice.
     Interrupted,
-    /// It went back to the queue; the attempt does not count.
+    /// A shutdown, or a lease that could not be renewed, interrupted the run. The task went back to the queue, and the attempt
+    /// does not count.
     HandedBack,
     /// It was cancelled.
     Cancelled,
-    /// A run was lost together with its process.
+    /// A run was lost with its process.
     Lost,
     /// It logged a line with [`TaskContext::log`](crate::TaskContext::log).
     Log {
@@ -150,7 +151,7 @@ impl EventKind {
     }
 
     /// The severity of an event of this kind: `Error` for a task that failed, `Warn` for a retry, a refused add, an
-    /// interruption and a lost run, and `Info` for all others. A log line has a severity of its own.
+    /// interruption and a lost run, and `Info` for all others. (A log line has its own severity: see [`TaskEvent::level`].)
     #[must_use]
     pub const fn level(self) -> LogLevel {
         match self {
@@ -193,13 +194,13 @@ impl TaskEventKind {
 }
 
 impl TaskEvent {
-    /// An event that happened at that time. The other fields are empty, and public.
+    /// An event that happened at that time. The other fields are empty; set them as needed (they are public).
     #[must_use]
     pub fn at(at: SystemTime, id: TaskId, name: Arc<str>, kind: TaskEventKind) -> Self {
         Self { at, id, name, queue: Arc::default(), attempt: 0, duration: None, tags: Tags::default(), kind }
     }
 
-    /// The severity of the event: that of its [kind](EventKind::level), or of the log line.
+    /// The severity of the event: the severity of the line if it is a log line, else that of its [kind](EventKind::level).
     #[must_use]
     pub fn level(&self) -> LogLevel {
         match &self.kind {
@@ -208,7 +209,7 @@ impl TaskEvent {
         }
     }
 
-    /// The error that the event tells of; `None` if nothing went wrong.
+    /// The error of a refused add, a retry or a failed task; `None` for every other event.
     #[must_use]
     pub fn error(&self) -> Option<&str> {
         match &self.kind {

@@ -1,4 +1,4 @@
-//! Values of a run that middleware hands to the body.
+//! Values that middleware passes to the body of a run.
 
 use std::any::{Any, TypeId};
 use std::collections::HashMap;
@@ -7,15 +7,15 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-/// Values of one run, one for each type. Clones share them.
+/// Values that the middleware of one run passes to its body: at most one value of each type. Clones share the values.
 #[derive(Clone, Default)]
 pub struct Extensions(Arc<Mutex<HashMap<TypeId, Arc<dyn Any + Send + Sync>>>>);
 
 impl Extensions {
-    /// Puts in a value. It replaces the earlier value of the same type.
+    /// Stores a value. It replaces an earlier value of the same type.
     pub fn insert<T: Send + Sync + 'static>(&self, value: T) {
         let former = self.0.lock().insert(TypeId::of::<T>(), Arc::new(value));
-        // Its destructor is code of the user, which may use the extensions: it runs without the lock.
+        // Drop it without the lock: its destructor is user code, which may use the extensions.
         drop(former);
     }
 

@@ -3,8 +3,9 @@
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 
-/// A map with keys that this program or its operators choose: names of tasks and queues, ids of runs. Nobody who sends requests can
-/// choose colliding keys, and a hash that resists such an attack would cost more than everything else done with the map.
+/// A map with keys that this program or its operators choose: names of tasks and queues, ids of runs. A client that sends
+/// requests cannot choose colliding keys, and a hash that resists such an attack would cost more than everything else done with
+/// the map.
 pub(crate) type FastMap<K, V> = HashMap<K, V, BuildHasherDefault<FastHasher>>;
 
 /// Hashes a key one 64-bit word at a time.

@@ -7,8 +7,8 @@ use serde::Serialize;
 
 use super::{ArgCondition, Cursor, Order, TaskPhase, TaskRecord, TaskSource, TaskStatus, limits, time};
 
-/// Selects tasks for [`list`](crate::TaskManager::list) and for the methods that change many tasks, newest first unless it has
-/// another [order](Self::order).
+/// Selects tasks for [`list`](crate::TaskManager::list) and for the methods that change many tasks. Tasks come newest first
+/// unless the filter has another [order](Self::order).
 ///
 /// A task matches if it meets one condition of each kind that is given (for example one of the statuses and one of the names).
 /// It must have all the given tags and argument values.
@@ -58,7 +58,7 @@ pub struct TaskFilter {
     pub finished_after: Option<SystemTime>,
     /// Ended before this instant.
     pub finished_before: Option<SystemTime>,
-    /// Added before this instant, and not ended at it or later; see [`frozen`](Self::frozen).
+    /// Added before this instant, and not ended at this instant or later; see [`frozen`](Self::frozen).
     pub frozen_at: Option<SystemTime>,
     /// The most records of a page: 1 to [`MAX_LIMIT`](Self::MAX_LIMIT).
     pub limit: usize,
@@ -85,7 +85,7 @@ impl TaskFilter {
         Self { limit: Self::DEFAULT_LIMIT, ..Self::default() }
     }
 
-    /// Explicitly every task. Methods that change many tasks refuse a filter that has no condition and was not made by `all`.
+    /// A filter that explicitly selects every task. Methods that change many tasks refuse any other filter without a condition.
     #[must_use]
     pub fn all() -> Self {
         Self { everything: true, ..Self::new() }
@@ -141,8 +141,8 @@ impl TaskFilter {
         self
     }
 
-    /// Tasks that belong to the trace of this id: 32 hexadecimal digits, see [`TraceContext`](crate::model::TraceContext). May be
-    /// repeated: any of the traces matches.
+    /// Tasks that belong to the trace with this id: 32 hexadecimal digits, see [`TraceContext`](crate::model::TraceContext).
+    /// May be repeated: any of the traces matches.
     #[must_use]
     pub fn trace(mut self, trace_id: impl Into<String>) -> Self {
         self.traces.push(trace_id.into().to_ascii_lowercase());
@@ -170,7 +170,8 @@ impl TaskFilter {
     /// A value that JSON cannot represent (NaN, an infinity) matches no task, because an add refuses it. Integers are compared
     /// exactly, up to 128 bits; an integer never equals a float.
     ///
-    /// It finds nothing in arguments that are [sealed](crate::TaskManagerBuilder#method.encrypt): use tags for what is searched.
+    /// It finds nothing in arguments that are [sealed](crate::TaskManagerBuilder#method.encrypt): use tags for values to search
+    /// for.
     #[must_use]
     pub fn arg(mut self, path: &str, value: impl Serialize) -> Self {
         self.args.push(ArgCondition::new(path, value));
@@ -212,9 +213,9 @@ impl TaskFilter {
         self
     }
 
-    /// Only tasks that were there at `at` and have not ended since: added before `at`, and if they have ended, ended before
-    /// `at`. With the instant at which an operator looked, an action reaches nothing that came later. This is no condition
-    /// that makes a filter [deliberate](Self::is_deliberate).
+    /// Only tasks that existed at `at` and have not ended since: added before `at`, and if they have ended, ended before
+    /// `at`. Pass the instant at which an operator looked: then an action touches no task that was added or ended at or after
+    /// it. This alone does not count as a condition: see [`is_deliberate`](Self::is_deliberate).
     ///
     /// ```
     /// use std::time::SystemTime;
@@ -238,8 +239,8 @@ impl TaskFilter {
         self
     }
 
-    /// Lists the tasks in this order. Methods that change many tasks also change them in this order. This is no condition
-    /// that makes a filter [deliberate](Self::is_deliberate).
+    /// Lists the tasks in this order. Methods that change many tasks also change them in this order. This alone does not count
+    /// as a condition: see [`is_deliberate`](Self::is_deliberate).
     ///
     /// ```
     /// use taskflow::{TaskFilter, TaskStatus, model::Order};
@@ -261,7 +262,9 @@ impl TaskFilter {
         self
     }
 
-    /// Whether the filter has a condition, or was made by [`all`](Self::all).
+    /// Whether the filter has a condition, or was made by [`all`](Self::all). Methods that change many tasks refuse any other
+    /// filter. [`frozen`](Self::frozen), [`order`](Self::order), [`limit`](Self::limit) and [`after`](Self::after) are not
+    /// conditions.
     #[must_use]
     pub fn is_deliberate(&self) -> bool {
         self.everything
@@ -321,7 +324,7 @@ impl TaskFilter {
             || self.frozen_at.is_some()
     }
 
-    /// Whether the filter selects tasks by nothing but their status, or all of them.
+    /// Whether the filter has no conditions except statuses.
     pub(crate) fn is_only_statuses(&self) -> bool {
         let without = Self {
             statuses: Vec::new(),
@@ -361,7 +364,7 @@ impl TaskFilter {
         }
     }
 
-    /// Clamps the time bounds to the instants that a task can have, so that stores never see a time outside that range.
+    /// Clamps the time bounds to [`limits::INSTANTS`], so that stores never see a time outside that range.
     pub(crate) fn within_limits(mut self) -> Self {
         let bounds = [
             &mut self.created_after,

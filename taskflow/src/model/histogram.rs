@@ -12,7 +12,8 @@ use super::time;
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Histogram {
-    /// How many lengths each bucket counts: up to each of the [bounds](Self::BOUNDS), and in the last bucket beyond 600 s.
+    /// The number of lengths in each bucket. A bucket counts lengths up to its [bound](Self::BOUNDS), and the last bucket those
+    /// beyond 600 s.
     pub buckets: [u64; Self::BUCKETS],
     /// The sum of all lengths. In JSON it is in seconds.
     #[serde(with = "time::seconds")]
@@ -40,15 +41,15 @@ impl Histogram {
         self.buckets.iter().fold(0, |sum, count| sum.saturating_add(*count))
     }
 
-    /// The mean; `None` if it counts nothing.
+    /// The mean length; `None` if it counts nothing.
     #[must_use]
     pub fn mean(&self) -> Option<Duration> {
         let count = self.count();
         (count > 0).then(|| self.sum.div_f64(count as f64))
     }
 
-    /// The length that this share of all lengths does not exceed, such as 0.95; `None` if it counts nothing. Within a
-    /// bucket the lengths count as evenly spread. Of lengths beyond 600 s it only says that they are at least 600 s. A
+    /// The length that this share of all lengths (such as 0.95) does not exceed; `None` if it counts nothing. The lengths in
+    /// a bucket are treated as evenly spread. A result in the last bucket is 600 s, although the length may be greater. A
     /// share below 0 counts as 0, and one above 1 as 1.
     ///
     /// ```

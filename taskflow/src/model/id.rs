@@ -35,7 +35,7 @@ macro_rules! uuid_newtype {
         }
 
         impl Ord for $name {
-            /// Compares them as numbers: the order of the bytes, and faster.
+            /// Compares the ids as numbers. That is the order of their bytes, and faster than comparing the bytes.
             fn cmp(&self, other: &Self) -> Ordering {
                 self.0.as_u128().cmp(&other.0.as_u128())
             }

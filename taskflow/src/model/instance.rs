@@ -20,12 +20,12 @@ pub struct InstanceInfo {
     pub version: String,
     /// Whether it runs tasks. If not, it only adds and administers them.
     pub runs: bool,
-    /// The names of the schedules that tick in it.
+    /// The names of the schedules that its program declares and that tick in it.
     pub schedules: Vec<String>,
     /// When it started, by the store's clock.
     #[serde(with = "time::rfc3339_serde")]
     pub started_at: SystemTime,
-    /// When it last renewed its leases.
+    /// When it last renewed its leases, or when it started.
     #[serde(with = "time::rfc3339_serde")]
     pub seen_at: SystemTime,
     /// The number of tasks that it runs now.
@@ -74,8 +74,8 @@ pub struct Health {
     pub engine_restarts: u64,
     /// The message and source location of the last engine panic.
     pub last_engine_panic: Option<String>,
-    /// The ids of keys that this process needed to open a task, and did not have. A task that names one of them ends as
-    /// failed: add the key to the ring, then retry the task.
+    /// The ids of keys that this process needed to open a task, and did not have. A task sealed with one of them fails: add the
+    /// key to the ring, then retry the task.
     pub missing_keys: Vec<String>,
     /// Tasks that are claimed and not yet finished in the store: running tasks, tasks with an outcome that is being written,
     /// and prefetched tasks that wait for a slot.

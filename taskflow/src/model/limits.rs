@@ -1,7 +1,7 @@
 //! The limits of all texts and numbers that a user can pass, in one table: for the attributes, the builder, the add,
 //! [`NewTask`](super::NewTask), queues, schedules, results and the SQL function of the PostgreSQL store.
 //!
-//! Retries, snoozes, priorities and the counts of a [`QueueConfig`](super::QueueConfig) may have every value of their types.
+//! Retries, snoozes, priorities and the counts of a [`QueueConfig`](super::QueueConfig) may have any value of their types.
 //! A task has 1 to `u32::MAX` attempts.
 //!
 //! The attributes check their options at compile time, in a crate of their own. `taskflow-macros/src/options/limits.rs`
@@ -27,8 +27,8 @@ pub(crate) const KEYED_WORDS: usize = 2560;
 pub(crate) const TAGS: usize = 32;
 /// The longest payload, in bytes of JSON.
 pub(crate) const PAYLOAD: usize = 1 << 20;
-/// The longest sealed payload: what becomes of the longest payload. Only the arguments of a schedule are sealed before they are
-/// checked.
+/// The longest sealed payload: the longest payload after sealing. Only arguments that are already sealed when they are checked,
+/// those of a schedule, are measured against it.
 pub(crate) const SEALED_PAYLOAD: usize = PAYLOAD / 3 * 4 + 512;
 /// The longest result, in bytes of JSON.
 pub(crate) const RESULT: usize = 1 << 20;

@@ -1,6 +1,6 @@
-//! Writes JSON that reads back as the same value. A value that would not is refused when it is written, so that it is not lost
-//! when it is decoded. `serde_json` writes NaN and the infinities as `null`. It writes `Some(None)` and `Some(())` as `null`,
-//! which reads back as `None`. It writes JSON of any depth, but reads at most 127 nested arrays and objects.
+//! Writes JSON that reads back as the same value. A value that would read back differently is refused when it is written.
+//! `serde_json` writes NaN and the infinities as `null`. It writes `Some(None)` and `Some(())` as `null`, which reads back as
+//! `None`. It writes JSON of any depth, but reads at most 127 nested arrays and objects.
 
 use std::{fmt, io};
 

@@ -10,7 +10,8 @@ use futures_util::FutureExt;
 
 use super::{AttemptOutcome, BoxFuture, Extensions, RunOutcome, Steering, Tags, TaskId};
 
-/// Code around each attempt: it sees the task before the body runs, and the outcome after it.
+/// Code around each attempt: it sees the task before the body runs, and the outcome afterwards. Use it to measure attempts, to
+/// change their outcomes, or to pass values to the body. Give it to [`.middleware(..)`](crate::TaskManagerBuilder::middleware).
 ///
 /// ```
 /// use std::time::Duration;
@@ -42,14 +43,15 @@ use super::{AttemptOutcome, BoxFuture, Extensions, RunOutcome, Steering, Tags, T
 /// The first [`.middleware(..)`](crate::TaskManagerBuilder::middleware) is the outermost. Those of a task
 /// (`#[task(middleware = [Throttled])]`) are inside the global ones.
 ///
-/// - A panic and a timeout of the body come as outcomes, and so does a panic of a middleware further inside. A middleware
-///   that panics itself makes the attempt a panicked one.
+/// - A panic or a timeout of the body reaches the middleware as an outcome, and so does a panic of a middleware further inside.
+///   If the outermost middleware panics, the attempt ends as panicked.
 /// - A middleware that does not call [`Next::run`] ends the attempt with what it returns. The body does not run, and its
 ///   arguments are not decoded.
 /// - The timeout of the task covers the middleware and the body together. After the timeout, a cancel or a shutdown the body
-///   ends as it does without middleware, and then the middleware has
-///   [`cancel_grace`](crate::TaskManagerBuilder::cancel_grace), and at least 250 ms, to return. Then it is dropped. If the
-///   lease is lost, everything is dropped at once.
+///   ends as it does without middleware. The middleware must return within
+///   [`cancel_grace`](crate::TaskManagerBuilder::cancel_grace) (at least 250 ms) after that moment; if the body ends later
+///   than that, within 250 ms after the body. Then it is dropped. If the lease cannot be renewed, the middleware is dropped as
+///   soon as the body has ended, and if the lease is lost, everything is dropped at once.
 /// - The attempt ends with what the outermost middleware returns, with one exception: how a cancel, a shutdown or a lost lease
 ///   ended the body cannot be changed.
 /// - [`TaskContext::current`](crate::TaskContext::current) works inside: a middleware can log and read the deadline. For a
@@ -61,7 +63,7 @@ use super::{AttemptOutcome, BoxFuture, Extensions, RunOutcome, Steering, Tags, T
     note = "write `impl taskflow::observe::Middleware for {Self}`; the list of a task names values, such as a unit struct or a `static`"
 )]
 pub trait Middleware: Send + Sync + 'static {
-    /// Runs the attempt: does its own work, and calls [`Next::run`] for the rest.
+    /// Runs the attempt: does its own work, and calls [`Next::run`] to run the further middleware and the body.
     fn run<'a>(&'a self, run: &'a Run, next: Next<'a>) -> BoxFuture<'a, RunOutcome>;
 }
 
@@ -71,7 +73,7 @@ impl<M: Middleware + ?Sized> Middleware for Arc<M> {
     }
 }
 
-/// A middleware of one task, as its attribute names it.
+/// A middleware in the attribute of one task.
 #[doc(hidden)]
 pub type TaskMiddleware = fn() -> &'static dyn Middleware;
 
@@ -87,7 +89,7 @@ pub struct Run {
     pub(crate) extensions: Extensions,
 }
 
-/// Without the arguments, which may be secret.
+/// Leaves out the arguments, which may be secret.
 impl fmt::Debug for Run {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Run")
@@ -142,7 +144,7 @@ impl Run {
         &self.args
     }
 
-    /// Values for the middleware further inside and for the body, which reads them with
+    /// Values that this middleware shares with the middleware further inside and with the body. The body reads them with
     /// [`TaskContext::extension`](crate::TaskContext::extension).
     #[must_use]
     pub fn extensions(&self) -> &Extensions {
@@ -150,7 +152,7 @@ impl Run {
     }
 }
 
-/// The middleware that are still to come, and the body after them.
+/// The rest of the attempt: the middleware further inside, and the body.
 #[must_use = "the body runs only if `run` is called and awaited"]
 pub struct Next<'a> {
     run: &'a Run,
@@ -160,7 +162,7 @@ pub struct Next<'a> {
     panic_text: PanicText,
 }
 
-/// Makes a text of a caught panic.
+/// Converts a caught panic to a text.
 pub(crate) type PanicText = fn(Box<dyn Any + Send>) -> String;
 
 impl<'a> Next<'a> {
@@ -174,7 +176,7 @@ impl<'a> Next<'a> {
         Self { run, global: global.iter(), own: own.iter(), body, panic_text }
     }
 
-    /// Runs the rest: the next middleware, or the body. It begins with the first poll of the future.
+    /// Runs the rest of the attempt: the next middleware, or the body. It begins with the first poll of the future.
     #[must_use = "the body runs only if this is awaited"]
     pub fn run(mut self) -> BoxFuture<'a, RunOutcome> {
         let layer: &'a dyn Middleware = match self.global.next() {
@@ -186,7 +188,7 @@ impl<'a> Next<'a> {
         };
         Box::pin(async move {
             let (run, panic_text) = (self.run, self.panic_text);
-            // The call is inside too: a middleware may panic before it returns its future.
+            // The call itself is also inside `catch_unwind`: a middleware may panic before it returns its future.
             let ran = AssertUnwindSafe(async move { layer.run(run, self).await }).catch_unwind().await;
             ran.unwrap_or_else(|panic| {
                 RunOutcome::failed(AttemptOutcome::Panicked, panic_text(panic), Steering::Policy)

@@ -1,5 +1,5 @@
-//! The data types of taskflow: ids, statuses, records, filters, events, errors. They depend on no store and no engine. The
-//! recovery rules that every store must apply alike are here too, as pure functions.
+//! The data types of taskflow: ids, statuses, records, filters, events, errors. They depend on no store and no engine. This
+//! module also has, as pure functions, the recovery rules that every store must apply alike.
 
 mod arg_condition;
 mod attempt;

@@ -36,7 +36,7 @@ pub struct NewTask {
     pub idempotency_key: Option<String>,
     /// If a task with this name and key waits for its first attempt, the new task replaces it.
     pub run_key: Option<String>,
-    /// When it is due.
+    /// When its first attempt is due.
     pub when: When,
     /// The task is not started after this instant; it ends as cancelled.
     pub expires_at: Option<SystemTime>,
@@ -46,12 +46,12 @@ pub struct NewTask {
     pub policy: Cow<'static, RetryPolicy>,
     /// Whether it starts at once if this process has a free slot, before any waiting task.
     pub eager: bool,
-    /// The source of the task.
+    /// What adds the task.
     pub source: TaskSource,
     /// The trace that it belongs to.
     pub trace: Option<TraceContext>,
-    /// The arguments as a task call wrote them, or as they were sealed for a schedule. While `args` is this same `Arc`, they need
-    /// not be checked again.
+    /// The arguments as a task call wrote them, or as they were sealed. While `args` is this same `Arc`, they need not be checked
+    /// again.
     pub(crate) written: Option<Arc<str>>,
 }
 
@@ -73,8 +73,8 @@ impl NewTask {
     pub const MAX_TAGS: usize = limits::TAGS;
     /// The longest payload, in bytes of JSON.
     pub const MAX_PAYLOAD: usize = limits::PAYLOAD;
-    /// The most tasks of one [`add_all`](crate::TaskManager::add_all). They are stored in one transaction, and nobody else can
-    /// write until it ends.
+    /// The most tasks of one [`add_all`](crate::TaskManager::add_all). They are stored in one transaction, and other writes may
+    /// have to wait until it ends.
     pub const MAX_AT_ONCE: usize = limits::TASKS_AT_ONCE;
     /// The longest name, key, tag name, tag value and queue name, in bytes of UTF-8. In keys and tags a NUL counts as four bytes
     /// and the character `␀` as six: their escaped size in a store that cannot keep a NUL in text.
@@ -109,8 +109,8 @@ impl NewTask {
         Self { written, ..Self::new(name, args) }
     }
 
-    /// The record of this task if it is added at `now` and waits for its first attempt. A store that keeps records begins
-    /// with it.
+    /// The record of this task if it is added at `now` and waits for its first attempt. A store of your own can begin with this
+    /// record.
     ///
     /// ```
     /// use std::time::SystemTime;
@@ -128,7 +128,7 @@ impl NewTask {
             }
             When::At(at) => Some(at),
         };
-        // Arguments are JSON; what is not was refused before.
+        // Arguments that are not JSON have been refused before.
         let args = self.args.as_deref().ok().and_then(|args| RawValue::from_string(args.to_owned()).ok());
         TaskRecord {
             id: self.id,

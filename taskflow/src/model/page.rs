@@ -25,7 +25,7 @@ impl Cursor {
     }
 }
 
-/// The order of a list: of the ids of the tasks, which is that of their adds.
+/// The order of a list, by the ids of the tasks, which is the order in which they were added.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Order {
@@ -46,7 +46,7 @@ impl Order {
         }
     }
 
-    /// How two tasks stand in this order: `Less` if `a` comes first.
+    /// Compares two tasks in this order: `Less` if `a` comes first.
     #[must_use]
     pub fn compare(self, a: TaskId, b: TaskId) -> Ordering {
         match self {

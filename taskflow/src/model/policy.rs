@@ -12,8 +12,8 @@ use super::{AddError, limits};
 /// The retry policy of a task. It is fixed at the add and stored with the task, so that any process can apply it, even one
 /// that does not know the task.
 ///
-/// Every task carries a policy, so a store keeps only the fields that differ from [`DEFAULT`](Self::DEFAULT), as a JSON object.
-/// Reading anything else, or a value outside its limits, is an error: a task must never run under another policy.
+/// A store keeps only the fields that differ from [`DEFAULT`](Self::DEFAULT), as a JSON object, because it keeps a policy with
+/// every task. Reading anything else, or a value outside its limits, is an error: a task must never run under another policy.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(try_from = "Stored")]
 #[non_exhaustive]
@@ -28,9 +28,9 @@ pub struct RetryPolicy {
     pub max_delay: Duration,
     /// The share by which each delay is randomly longer or shorter: 0 to 1.
     pub jitter: f64,
-    /// The most time that one attempt may take: 1 ms to a century, or [`Duration::MAX`]. `None` is no limit.
+    /// The most time that one attempt may take: 1 ms to a century. `None` and [`Duration::MAX`] are no limit.
     pub timeout: Option<Duration>,
-    /// Whether a run that a crash or a shutdown interrupted is repeated even if no attempts are left.
+    /// Whether the task runs again after an interrupted run (a crash, a shutdown, a lost lease), even if no attempts are left.
     pub requeue_on_interrupt: bool,
     /// The number of snoozes that do not count as an attempt. One more snooze is a failed attempt.
     pub max_snoozes: u32,
@@ -88,9 +88,9 @@ impl RetryPolicy {
 
     /// Whether attempt number `attempt` may be claimed before a slot is free for it (prefetched).
     ///
-    /// If the process dies before a prefetched attempt begins, the recovery rule must make the task pending again. So it must be
-    /// allowed to requeue or have attempts left, and a single lost run must not make it poison. A task is also not prefetched if
-    /// its last run was lost, so that only a run that began can make it poison.
+    /// If the process dies before a prefetched attempt begins, the recovery rule must make the task pending again. So the task
+    /// must have `requeue_on_interrupt` or attempts left, and a single lost run must not make it poison. A task is also not
+    /// prefetched if its last run was lost, so that only a run that began can make it poison.
     #[must_use]
     pub fn may_prefetch(&self, attempt: u32, max_attempts: u32, lost_runs: u32) -> bool {
         lost_runs == 0 && self.max_lost_runs > 1 && (self.requeue_on_interrupt || attempt < max_attempts)
@@ -152,7 +152,7 @@ struct Stored {
     requeue_on_interrupt: bool,
     max_snoozes: u32,
     max_lost_runs: u32,
-    /// Fields of a later version. A flattened map also makes serde accept objects only, not arrays.
+    /// Fields of a later version, which are ignored. A flattened map also makes serde accept objects only, not arrays.
     #[serde(flatten)]
     _others: BTreeMap<String, IgnoredAny>,
 }

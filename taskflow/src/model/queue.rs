@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Error, limits, time};
 
-/// The limits of one queue.
+/// The limits of one queue: how many of its tasks run, start and wait.
 ///
 /// Limits given to [`TaskManagerBuilder::queue`](crate::TaskManagerBuilder::queue) are the defaults of that program. Limits
 /// given to [`TaskManager::set_queue`](crate::TaskManager::set_queue) are stored and apply to all processes; they override the
@@ -137,7 +137,7 @@ pub enum LimitsFrom {
     /// No limits are stored, and no program that runs configures the queue.
     #[default]
     Nobody,
-    /// The builder of this program; if it does not configure the queue, that of the program that started last.
+    /// The builder of this program, or if it does not configure the queue, the builder of the program that started last.
     Program,
     /// [`set_queue`](crate::TaskManager::set_queue): the limits are stored and apply to all processes.
     Store,
@@ -159,7 +159,7 @@ impl fmt::Display for LimitsFrom {
 pub struct QueueInfo {
     /// Its name.
     pub name: String,
-    /// The most of its tasks that may run at once in this process.
+    /// The most of its tasks that may run at once in one process.
     pub concurrency: Option<usize>,
     /// The most of its tasks that may run at once over all processes.
     pub global_concurrency: Option<usize>,
@@ -173,7 +173,7 @@ pub struct QueueInfo {
     pub record_rejected: bool,
     /// The source of these limits.
     pub limits_from: LimitsFrom,
-    /// How many live processes run its tasks. With 0 its tasks wait for a process that nobody has started.
+    /// How many live processes run its tasks. With 0 its tasks wait until a process that runs them is started.
     pub served_by: usize,
     /// Whether the queue is paused: no process starts its tasks until it is resumed.
     pub paused: bool,
@@ -183,9 +183,9 @@ pub struct QueueInfo {
     pub scheduled: u64,
     /// Running tasks, over all processes.
     pub running: u64,
-    /// Ended tasks with records that are still kept.
+    /// Ended tasks whose records are still kept.
     pub finished: u64,
-    /// Tasks refused because the queue was full, since the queue exists; each task of a refused batch counts.
+    /// All tasks refused so far because the queue was full; each task of a refused batch counts.
     pub rejected: u64,
     /// Age of the oldest waiting task: the time since it was added or became due, whichever is later. Of each priority only the
     /// first task in order is considered. `None` if no task waits.
@@ -229,14 +229,14 @@ impl QueueInfo {
         self.pending.saturating_sub(self.scheduled)
     }
 
-    /// Whether it seems to refuse adds: at least [`max_size`](Self::max_size) tasks are pending. The limit counts only tasks
-    /// that wait for their first attempt, so a queue with many retries may still take some.
+    /// Whether the queue probably refuses adds: at least [`max_size`](Self::max_size) tasks are pending. The limit counts only
+    /// tasks that wait for their first attempt, so a queue with many retries may still take some.
     #[must_use]
     pub fn is_full(&self) -> bool {
         self.max_size.is_some_and(|size| self.pending >= size as u64)
     }
 
-    /// The limits that it shows.
+    /// The limits, as a [`QueueConfig`].
     #[must_use]
     pub fn config(&self) -> QueueConfig {
         QueueConfig {

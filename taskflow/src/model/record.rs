@@ -15,7 +15,7 @@ use super::{Attempt, TaskId, TaskPhase, TaskStatus, TraceContext, time};
 pub struct TaskRecord {
     /// Its id.
     pub id: TaskId,
-    /// The name it is registered under.
+    /// The name that the task was added under.
     pub name: String,
     /// Its queue.
     pub queue: String,
@@ -50,7 +50,7 @@ pub struct TaskRecord {
     /// When its next attempt is due, or its last one was.
     #[serde(with = "time::rfc3339_serde")]
     pub run_at: SystemTime,
-    /// The time it was scheduled for: the `run_at` of the add, or the tick of its schedule. Retries do not change it.
+    /// The time that it was scheduled for, by `run_at` or `run_in` of the add or by its schedule. Retries do not change it.
     #[serde(with = "time::rfc3339_option")]
     pub scheduled_for: Option<SystemTime>,
     /// The task is not started after this instant.
@@ -79,14 +79,14 @@ pub struct TaskRecord {
 }
 
 impl TaskRecord {
-    /// Drops the parts that may be large.
+    /// Removes the parts that may be large.
     pub(crate) fn outline(&mut self) {
         self.args = RawValue::NULL.to_owned();
         (self.result, self.progress) = (None, None);
         self.attempts.clear();
     }
 
-    /// A finer view of its status at this moment, by the system's clock.
+    /// A finer view of its status now, by the system's clock.
     #[must_use]
     pub fn phase(&self) -> TaskPhase {
         #[expect(clippy::disallowed_methods, reason = "a record has no clock of its own")]

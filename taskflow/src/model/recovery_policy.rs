@@ -36,7 +36,7 @@ pub struct LostRun<'a> {
     pub max_attempts: u32,
     /// The number of lost runs in a row directly before this one.
     pub lost_before: u32,
-    /// Whether the run had been asked to stop.
+    /// Whether a cancel request had asked the run to stop.
     pub cancel_requested: bool,
 }
 
@@ -85,8 +85,8 @@ impl<'a> LostRun<'a> {
     }
 }
 
-/// The next state of a task after its own process interrupted the run; `why` completes the error text "interrupted ..". The rule
-/// is that of lost runs, except that a task that may run again does so at once, and the attempt does not count.
+/// The next state of a task after its own process interrupted the run; `why` completes the error text "interrupted ..". If the
+/// task may run again, it does so at once, and the attempt does not count. Otherwise it ends as `interrupted`.
 pub(crate) fn after_interruption(
     policy: &RetryPolicy,
     attempt: u32,

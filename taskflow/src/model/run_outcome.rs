@@ -7,8 +7,8 @@ use serde::Serialize;
 
 use super::{AttemptOutcome, Steering, limits, lossless};
 
-/// How an attempt ended. [`Middleware`](super::Middleware) gets it from [`Next::run`](super::Next::run) and returns it, as it
-/// is or changed.
+/// How an attempt ended. [`Middleware`](super::Middleware) gets it from [`Next::run`](super::Next::run), and returns it
+/// unchanged, changed, or replaced by another.
 ///
 /// ```
 /// use std::time::Duration;
@@ -27,7 +27,8 @@ pub struct RunOutcome {
 }
 
 impl RunOutcome {
-    /// A success with this result, which must be a value of the type that the task returns.
+    /// A success with this result, which must be a value of the type that the task returns. A result that cannot be stored
+    /// (longer than 1 MiB, or not representable in JSON) makes it a failure that is not retried.
     pub fn success<T: Serialize>(result: &T) -> Self {
         let mut json = Vec::new();
         let written = lossless::write(&mut json, result).and_then(|()| match json.len() {
@@ -42,7 +43,7 @@ impl RunOutcome {
         }
     }
 
-    /// A failure with this error. The retry policy of the task decides what follows.
+    /// A failure with this error. The task's retry policy decides about the next attempt.
     pub fn failure(error: impl fmt::Display) -> Self {
         Self::failed(AttemptOutcome::Failed, error.to_string(), Steering::Policy)
     }
@@ -93,8 +94,8 @@ impl RunOutcome {
         self.outcome == AttemptOutcome::Success
     }
 
-    /// The outcome in one word: `Success`, `Failed`, `Panicked`, `TimedOut`, `Snoozed`, or how a stop ended the body:
-    /// `Cancelled`, `HandedBack`, `Interrupted` or `Lost`.
+    /// The outcome in one word: `Success`, `Failed`, `Panicked`, `TimedOut` or `Snoozed`; or, if a request to stop or a lost
+    /// lease ended the body, `Cancelled`, `HandedBack`, `Interrupted` or `Lost`.
     #[must_use]
     pub fn outcome(&self) -> AttemptOutcome {
         match self.steering {

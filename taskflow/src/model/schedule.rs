@@ -12,12 +12,12 @@ use super::{TaskId, time};
 pub struct ScheduleInfo {
     /// Its name: the name of its task, or the one given with [`named`](crate::manager::AddSchedule::named).
     pub name: String,
-    /// The task that it adds; `None` if no program that runs has the schedule.
+    /// The task that it adds; `None` if neither a running program nor the store knows it.
     pub task: Option<String>,
-    /// The queue of these tasks; `None` if neither a program that runs nor the store knows it.
+    /// The queue of these tasks; `None` if neither a running program nor the store knows it, or if the declared and the stored
+    /// schedule of this name add to different queues.
     pub queue: Option<String>,
-    /// When it ticks: `every 30s`, or a cron expression. `None` if neither a program that runs nor the store knows
-    /// it.
+    /// When it ticks: `every 30s`, or a cron expression. `None` if neither a running program nor the store knows it.
     pub trigger: Option<String>,
     /// The IANA name of its time zone; `None` is UTC.
     pub timezone: Option<String>,
@@ -25,7 +25,7 @@ pub struct ScheduleInfo {
     pub stored: bool,
     /// Whether it is paused. Its ticks pass without adding a task.
     pub paused: bool,
-    /// Its next tick; `None` while it is paused.
+    /// Its next tick; `None` while it is paused, or if no running program ticks it.
     #[serde(with = "time::rfc3339_option")]
     pub next_run: Option<SystemTime>,
     /// The last tick that any process has handled.
@@ -35,13 +35,14 @@ pub struct ScheduleInfo {
     pub last_outcome: Option<TickOutcome>,
     /// The most recent task that a tick added.
     pub last_task: Option<TaskId>,
-    /// The number of skipped ticks: ticks that were missed, or that came while the run of an earlier tick had not ended. For a
-    /// cron expression, at most 10,000 missed ticks are counted for each time that no process ran.
+    /// The number of skipped ticks: ticks that were missed, that came while the run of an earlier tick had not ended, or whose
+    /// task was refused for another reason than a full queue. For a cron expression, at most 10,000 missed ticks are counted
+    /// for each time that no process ran.
     pub skipped: u64,
-    /// The latest handled tick that was skipped, or that came after skipped ticks.
+    /// The latest handled tick that was skipped, or that directly followed skipped ticks.
     #[serde(with = "time::rfc3339_option")]
     pub last_skipped: Option<SystemTime>,
-    /// The id of the key with which the arguments of its tasks are sealed, if it was added at run time with sealed ones.
+    /// The id of the key with which its arguments are sealed; `None` if it has no stored arguments, or they are not sealed.
     pub sealed_with: Option<String>,
 }
 
@@ -79,7 +80,7 @@ pub enum TickOutcome {
     Duplicate,
     /// The queue was full and refused the task.
     Refused,
-    /// The tick was missed, or came while the run of an earlier tick had not ended.
+    /// The tick was missed, came while the run of an earlier tick had not ended, or its task was refused before it was stored.
     Skipped,
     /// The schedule was paused.
     Paused,

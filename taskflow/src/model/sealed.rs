@@ -1,4 +1,4 @@
-//! Recognizes sealed values. Their format is that of the room `crypt`; this part needs no key and is in every build.
+//! Recognizes sealed (encrypted) values. The module `crypt` seals and opens them; this part needs no key and is in every build.
 
 use std::borrow::Cow;
 
@@ -6,10 +6,10 @@ use serde_json::value::RawValue;
 
 use super::{LogLine, TaskRecord};
 
-/// How every sealed value begins. No parameter of a function has such a name.
+/// The beginning of every sealed value. No Rust parameter can be named `$tf`.
 const BEGINNING: &str = r#"{"$tf":"enc1","k":""#;
 
-/// The shortest beginning that no other value has, so that a damaged one is not taken for plain JSON.
+/// The shortest prefix that only sealed values have, so that a damaged sealed value is not taken for plain JSON.
 const MARK: &[u8] = br#"{"$tf""#;
 
 /// Why such arguments are refused.
@@ -20,10 +20,10 @@ pub(crate) fn is_sealed(text: &str) -> bool {
     text.as_bytes().starts_with(MARK)
 }
 
-/// Refuses arguments that begin as sealed ones do, for those that a caller gives.
+/// Refuses arguments from a caller that begin like sealed ones.
 ///
 /// # Errors
-/// What is wrong with them.
+/// The text says what is wrong with them.
 pub(crate) fn refuse(args: &str) -> Result<(), String> {
     if is_sealed(args) {
         return Err(REFUSED.to_owned());
@@ -31,7 +31,7 @@ pub(crate) fn refuse(args: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// The id of the key with which this text is sealed; `None` if it is not sealed.
+/// The id of the key with which this text is sealed, or `unknown` if it is damaged; `None` if it is not sealed.
 pub(crate) fn key_of(text: &str) -> Option<&str> {
     if !is_sealed(text) {
         return None;
@@ -45,7 +45,7 @@ pub(crate) fn is_key_id(id: &str) -> bool {
     id.len() == 8 && id.bytes().all(|b| b.is_ascii_hexdigit())
 }
 
-/// The text as everybody may see it: instead of a sealed text, the words `sealed with key ..`.
+/// The text to show to people: for a sealed text, the words `sealed with key ..`.
 pub(crate) fn shown(text: &str) -> Cow<'_, str> {
     match key_of(text) {
         None => Cow::Borrowed(text),
@@ -55,21 +55,21 @@ pub(crate) fn shown(text: &str) -> Cow<'_, str> {
 
 impl TaskRecord {
     /// The id of the key with which a part of this record is [sealed](crate::TaskManagerBuilder#method.encrypt): its
-    /// arguments, else its result, else an error. `None` if nothing of it is sealed.
+    /// arguments, else its result, else an error. `None` if no part of it is sealed.
     #[must_use]
     pub fn sealed_with(&self) -> Option<&str> {
         self.sealing_keys().next()
     }
 
-    /// The ids of the keys with which its sealed parts are sealed, one for each part: after a rotation the arguments and the
-    /// result of a task may name different keys.
+    /// The ids of the keys with which its parts are sealed, one for each sealed part. After a key rotation the arguments and
+    /// the result of a task may name different keys.
     pub fn sealing_keys(&self) -> impl Iterator<Item = &str> {
         let errors = self.attempts.iter().map(|attempt| attempt.error.as_deref());
         let texts = [Some(self.args.get()), self.result.as_deref().map(RawValue::get), self.error.as_deref()];
         texts.into_iter().chain(errors).flatten().filter_map(key_of)
     }
 
-    /// Replaces each sealed part by the words `sealed with key ..`, for people. The parts that are not sealed stay.
+    /// Replaces each sealed part by the words `sealed with key ..`, to show the record to people. Other parts do not change.
     pub fn hide_sealed(&mut self) {
         let words = |text: &str| {
             let words = serde_json::to_string(&shown(text)).expect("a text is JSON");
@@ -89,7 +89,7 @@ impl TaskRecord {
 }
 
 impl LogLine {
-    /// Replaces a sealed message by the words `sealed with key ..`, for people.
+    /// Replaces a sealed message by the words `sealed with key ..`, to show the line to people.
     pub fn hide_sealed(&mut self) {
         if is_sealed(&self.message) {
             self.message = shown(&self.message).into_owned();

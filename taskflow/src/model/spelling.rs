@@ -1,4 +1,4 @@
-//! What a misspelt word most likely means.
+//! Finds the word that a misspelt word most likely means.
 
 /// The candidate most similar to `word`, if one is similar enough to be a typo of it.
 pub(crate) fn closest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<String> {

@@ -7,14 +7,14 @@ use serde::{Deserialize, Serialize};
 
 use super::{Error, Histogram, time};
 
-/// What happened to runs in some time. Each run that starts ends as exactly one of `succeeded`, `failed`, `retried`,
+/// Counts of tasks and runs in a period. Each run that starts ends as exactly one of `succeeded`, `failed`, `retried`,
 /// `snoozed`, `cancelled`, `handed_back`, `interrupted` and `lost`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 #[non_exhaustive]
 pub struct RunCounts {
-    /// Tasks that were added: by adds, and by ticks of schedules. Those that SQL or a transaction of the program added do
-    /// not count.
+    /// Tasks that were added: by adds, and by ticks of schedules. Tasks added by SQL or within a transaction of the program
+    /// do not count.
     pub added: u64,
     /// Runs that started.
     pub started: u64,
@@ -22,28 +22,29 @@ pub struct RunCounts {
     pub succeeded: u64,
     /// Runs that failed and were the last attempt.
     pub failed: u64,
-    /// Runs that failed and are tried again.
+    /// Runs that failed and are retried.
     pub retried: u64,
     /// Runs that asked to run later.
     pub snoozed: u64,
     /// Runs that were cancelled.
     pub cancelled: u64,
-    /// Runs that a shutdown cut short, or a lease about to end, and whose task went back to its queue.
+    /// Runs that were interrupted by a shutdown, or by a lease that could not be renewed. Their tasks went back to the queue.
     pub handed_back: u64,
-    /// Runs that a shutdown cut short, or a lease about to end, and whose task may not run twice.
+    /// Runs that were interrupted by a shutdown, or by a lease that could not be renewed. Their tasks may not run twice.
     pub interrupted: u64,
-    /// Runs that were lost with their process, as another process noticed it. They count for the usual queue of the task.
+    /// Runs that were lost with their process, counted by the process that recovered them: in the queue in which that process
+    /// first counted a task of this name, or else in `default`.
     pub lost: u64,
     /// Runs that panicked. They also count as `failed` or `retried`.
     pub panicked: u64,
     /// Runs that exceeded their timeout. They also count as `failed` or `retried`.
     pub timed_out: u64,
-    /// Tasks that an add offered and a full queue refused.
+    /// Tasks that a full queue refused, and ticks of schedules whose task was refused.
     pub rejected: u64,
 }
 
 impl RunCounts {
-    /// Runs that ended, in whatever way.
+    /// The number of runs that ended, with any outcome.
     #[must_use]
     pub fn ended(&self) -> u64 {
         let ends = [
@@ -59,7 +60,7 @@ impl RunCounts {
         ends.into_iter().fold(0, u64::saturating_add)
     }
 
-    /// For each way in which a run can end, its name and its count alone.
+    /// For each outcome that occurred, its name, and counts with only this outcome.
     pub(crate) fn by_outcome(&self) -> impl Iterator<Item = (&'static str, Self)> {
         macro_rules! alone {
             ($($outcome:ident)*) => {
@@ -87,11 +88,11 @@ impl AddAssign<&Self> for RunCounts {
     }
 }
 
-/// What happened to tasks in some time: counts and lengths.
+/// What tasks did in a period: counts and durations.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct RunStats {
-    /// How many.
+    /// How many tasks were added, and how many runs started and ended.
     pub counts: RunCounts,
     /// How long tasks waited for their first attempt: from when they were added or became due, whichever is later.
     pub wait: Histogram,
@@ -114,24 +115,24 @@ pub struct StatsPoint {
     /// The start of the step.
     #[serde(with = "time::rfc3339_serde")]
     pub at: SystemTime,
-    /// What happened from then until the next step.
+    /// What tasks did during the step.
     #[serde(flatten)]
     pub stats: RunStats,
 }
 
-/// A series of points.
+/// A series of points: one for each step in which something happened.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct StatsSeries {
-    /// The task name or the queue; `None` if the series is of all tasks. The name `other` stands for all names beyond the
-    /// first 256 of a process.
+    /// The task name, the queue or the outcome, as chosen by [`StatsFilter::by`]; `None` if the series is of all tasks. The
+    /// name `other` stands for all names beyond the first 256 of a process.
     pub key: Option<String>,
     /// The points, oldest first. A step in which nothing happened has none.
     pub points: Vec<StatsPoint>,
 }
 
 impl StatsSeries {
-    /// All points together.
+    /// The sum of all points.
     #[must_use]
     pub fn total(&self) -> RunStats {
         self.points.iter().fold(RunStats::default(), |mut sum, point| {
@@ -154,18 +155,18 @@ pub struct Stats {
     /// The length of a step. In JSON it is in seconds.
     #[serde(with = "time::seconds")]
     pub step: Duration,
-    /// The series, by key. Without [`by`](StatsFilter::by) there is exactly one.
+    /// The series, sorted by key. Without [`by`](StatsFilter::by) there is exactly one.
     pub series: Vec<StatsSeries>,
 }
 
 impl Stats {
-    /// The start of each step, also of those without a point.
+    /// The start of each step, including steps without a point.
     pub fn instants(&self) -> impl Iterator<Item = SystemTime> + use<> {
         let Self { from, to, step, .. } = *self;
         std::iter::successors(Some(from), move |at| at.checked_add(step)).take_while(move |at| *at < to)
     }
 
-    /// All series together.
+    /// The sum of all series.
     #[must_use]
     pub fn total(&self) -> RunStats {
         self.series.iter().fold(RunStats::default(), |mut sum, series| {
@@ -188,11 +189,11 @@ pub enum StatsBy {
     /// A series for each queue.
     Queue,
     /// A series for each way in which runs ended: `succeeded`, `failed`, `retried`, `snoozed`, `cancelled`,
-    /// `handed_back`, `interrupted` and `lost`. It has only this count, and no lengths.
+    /// `handed_back`, `interrupted` and `lost`. It has only this count, and no durations.
     Outcome,
 }
 
-/// Which statistics to read, see [`TaskManager::stats`](crate::TaskManager::stats).
+/// Which statistics [`TaskManager::stats`](crate::TaskManager::stats) reads, and how it groups them.
 ///
 /// ```
 /// use std::time::Duration;
@@ -229,12 +230,12 @@ impl StatsFilter {
     /// The most steps of one answer.
     pub const MAX_POINTS: usize = 1_440;
 
-    /// The time up to now.
+    /// The statistics of the last `length` of time, up to now.
     pub fn last(length: Duration) -> Self {
         Self::of(Range::Last(length))
     }
 
-    /// The time between two instants.
+    /// The statistics of the time between two instants.
     pub fn between(from: SystemTime, to: SystemTime) -> Self {
         Self::of(Range::Between(from, to))
     }
@@ -243,8 +244,8 @@ impl StatsFilter {
         Self { range, step: None, name: None, queue: None, by: StatsBy::All }
     }
 
-    /// The length of a step: whole minutes. Steps begin at multiples of this length since 1970, and the range grows to
-    /// whole steps. Default: a minute for up to 3 hours, 10 minutes for up to 2 days, else an hour.
+    /// Sets the length of a step: whole minutes. Steps begin at multiples of this length since 1970, and the range is extended
+    /// to whole steps. Default: a minute for up to 3 hours, 10 minutes for up to 2 days, else an hour.
     pub fn step(mut self, step: Duration) -> Self {
         self.step = Some(step);
         self
@@ -262,7 +263,7 @@ impl StatsFilter {
         self
     }
 
-    /// How to group them into series. Default: all tasks in one.
+    /// Sets how to group the statistics into series. Default: one series of all tasks.
     pub fn by(mut self, by: StatsBy) -> Self {
         self.by = by;
         self

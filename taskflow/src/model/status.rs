@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 /// The status of a task.
 ///
 /// `pending → running → success | failed | interrupted | cancelled`. A task that a full queue refused is `rejected`, if the
-/// queue keeps such records.
+/// queue is configured to keep such records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
@@ -20,11 +20,13 @@ pub enum TaskStatus {
     Success,
     /// Its last attempt failed, or too many runs in a row were lost with their processes (poison).
     Failed,
-    /// A crash or a shutdown interrupted an attempt, and the task may not run twice.
+    /// A crash, a shutdown or a lease that could not be renewed interrupted an attempt, and the task may not run twice.
     Interrupted,
-    /// A cancel request or its expiry ended it, or the web request that added it failed.
+    /// A cancel request or its expiry ended it, or its [hold](crate::manager::Hold) was cancelled, which also happens when the
+    /// web request that added it fails.
     Cancelled,
-    /// Its full queue refused it, and the queue is configured to keep such records.
+    /// Its full queue refused it, and the queue is configured with
+    /// [`record_rejected`](crate::QueueConfig::record_rejected).
     Rejected,
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// How the error of a failed run changes the next attempt.
+/// How the error of a failed run affects the next attempt.
 #[doc(hidden)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Steering {

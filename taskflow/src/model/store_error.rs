@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-/// An error of a store. It is cheap to clone, because one failed write is returned to every caller that waited for it.
+/// An error of a store. It is cheap to clone, because every caller that waited for a failed write gets a copy.
 #[derive(Clone)]
 pub struct StoreError(Arc<StoreErrorInner>);
 
@@ -59,7 +59,7 @@ impl StoreError {
         Self(Arc::new(StoreErrorInner { kind, message: message.into(), source: None, is_missing: false }))
     }
 
-    /// The error of a place where there is no store yet, and where a migration makes one. Its kind is
+    /// The error for a place where there is no store yet, and where a migration would make one. Its kind is
     /// [`NotAStore`](StoreErrorKind::NotAStore).
     #[must_use]
     pub fn missing(message: impl Into<String>) -> Self {
@@ -67,7 +67,7 @@ impl StoreError {
         Self(Arc::new(StoreErrorInner { kind, message, source: None, is_missing: true }))
     }
 
-    /// Whether there is no store yet, and a [migration](crate::TaskManagerBuilder::migrate) makes one.
+    /// Whether the error says that there is no store yet; a [migration](crate::TaskManagerBuilder::migrate) makes one.
     #[must_use]
     pub fn is_missing(&self) -> bool {
         self.0.is_missing

@@ -1,4 +1,4 @@
-//! The tags of a task, shared by everything that speaks of it.
+//! The tags of a task, shared by its run and its events.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// The tags of a task. It derefs to the map; a clone shares the map, and no tags need no memory.
+/// The tags of a task, as a map that clones share. An empty one allocates nothing. It derefs to the map.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Tags(Option<Arc<BTreeMap<String, String>>>);
 

@@ -1,4 +1,4 @@
-//! Why a task has no value.
+//! The reasons why a task has no value.
 
 use serde::{Deserialize, Serialize};
 
@@ -26,7 +26,7 @@ pub enum FailureKind {
     /// The task has ended, but its value or its error is sealed, and this process cannot open it: it lacks the key, or the
     /// value was changed. The [`message`](TaskFailure::message) says which.
     Sealed,
-    /// The record was deleted or pruned before the outcome was read, so the outcome is not known. Keep records for longer with
+    /// The record was deleted or pruned before the outcome was read, so the outcome is not known. To keep records longer, use
     /// [`TaskManagerBuilder::retention`](crate::TaskManagerBuilder::retention).
     Gone,
     /// The manager was shut down before the task ended. The task continues in another process, or when this program starts
@@ -52,7 +52,7 @@ impl TaskFailure {
         }
     }
 
-    /// The task.
+    /// The id of the task.
     #[must_use]
     pub fn id(&self) -> TaskId {
         self.id
@@ -64,7 +64,7 @@ impl TaskFailure {
         self.kind
     }
 
-    /// The final status of the task: [`TaskStatus::Success`] if its value does not decode as the requested type. If the outcome
+    /// The final status of the task. It is [`TaskStatus::Success`] if only its value cannot be decoded or opened. If the outcome
     /// is not known ([`FailureKind::Gone`], [`FailureKind::ShutDown`]), the last status that was seen, or `Pending` if none was.
     #[must_use]
     pub fn status(&self) -> TaskStatus {

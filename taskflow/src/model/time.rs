@@ -30,7 +30,7 @@ pub(crate) fn left(end: i64, now: i64) -> Duration {
     Duration::from_micros(u64::try_from(end.saturating_sub(now)).unwrap_or(0))
 }
 
-/// The system's clock, in microseconds since the epoch. Everything but the driver of a file asks the seam.
+/// The system's clock, in microseconds since the epoch. For the SQLite store only; the engine takes its time from `seam`.
 #[cfg(feature = "sqlite")]
 #[expect(
     clippy::disallowed_methods,
@@ -52,13 +52,13 @@ fn from_rfc3339(text: &str) -> Result<SystemTime, jiff::Error> {
     text.parse::<Timestamp>().map(|at| from_micros(at.as_microsecond()))
 }
 
-/// The instant to the microsecond: what JSON shows is read back as the same instant.
+/// The instant, truncated to the microsecond, so that its form in JSON reads back as the same instant.
 #[cfg(feature = "api")]
 pub(crate) fn whole_micros(at: SystemTime) -> SystemTime {
     from_micros(to_micros(at))
 }
 
-/// The instant that a person wrote: RFC 3339, also without seconds, or a date, which means its first instant in UTC.
+/// The instant that a person wrote: RFC 3339 (seconds may be omitted), or a date, which means its first instant in UTC.
 #[cfg(any(feature = "api", feature = "testing"))]
 pub(crate) fn parse(text: &str) -> Option<SystemTime> {
     let date = || text.parse::<jiff::civil::Date>().ok()?.to_zoned(jiff::tz::TimeZone::UTC).ok();

@@ -9,10 +9,10 @@ use serde::{Deserialize, Deserializer, Serialize};
 /// The trace that a task belongs to: the ids of a trace and of one span in it, as the headers `traceparent` and `tracestate`
 /// carry them ([W3C Trace Context](https://www.w3.org/TR/trace-context/)).
 ///
-/// It is stored with a task when the task is added, and it is kept over all attempts. In order, it comes from
-/// [`AddTask::trace_context`](crate::AddTask::trace_context), from the installed
-/// [`Tracing`](crate::observe::Tracing), from the headers of the request whose handler adds the task, and from the task
-/// that adds it. Without any of these a task has none.
+/// It is stored with a task when the task is added, and all attempts keep it. It is the first of these that exists: the one
+/// given to [`AddTask::trace_context`](crate::AddTask::trace_context), the current one of the installed
+/// [`Tracing`](crate::observe::Tracing), the one in the headers of the request whose handler adds the task, and the one of the
+/// task that adds it. Without any of these a task has no trace.
 ///
 /// ```
 /// use taskflow::model::TraceContext;
@@ -35,8 +35,8 @@ struct Inner {
     state: Option<Box<str>>,
 }
 
-/// A text is no `traceparent` of W3C Trace Context: `00`, 32 digits, 16 digits and 2 digits, in lower-case hexadecimal and
-/// joined by hyphens, where no id is zero.
+/// The error for a text that is not a valid `traceparent` of W3C Trace Context: `00`, 32 digits, 16 digits and 2 digits, in
+/// lower-case hexadecimal and joined by hyphens. Neither id may be all zeros.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "not a traceparent: expected `00-<32 digits>-<16 digits>-<2 digits>` in lower-case hexadecimal, with ids that are not zero"
@@ -51,7 +51,7 @@ impl TraceContext {
     /// The bit of the flags that says that the trace is recorded.
     const SAMPLED: u8 = 1;
 
-    /// The context of a span with these ids. `None` if an id is zero.
+    /// The context of the span with these ids. `None` if an id is all zeros.
     #[must_use]
     pub fn new(trace_id: [u8; 16], span_id: [u8; 8], is_sampled: bool) -> Option<Self> {
         Self::with_flags(trace_id, span_id, u8::from(is_sampled))
@@ -62,7 +62,7 @@ impl TraceContext {
         is_valid.then(|| Self(Arc::new(Inner { trace_id, span_id, flags, state: None })))
     }
 
-    /// The context in the headers of a request. `None` if `traceparent` cannot be used; then the caller is in no trace.
+    /// The context in the headers of a request. `None` if `traceparent` is not valid: treat the request as one without a trace.
     #[must_use]
     pub fn from_headers(traceparent: &str, tracestate: Option<&str>) -> Option<Self> {
         let context: Self = traceparent.trim().parse().ok()?;
@@ -72,8 +72,8 @@ impl TraceContext {
         })
     }
 
-    /// The same context with this `tracestate`. An empty one, one longer than [`MAX_STATE`](Self::MAX_STATE) bytes and one with
-    /// other than printable ASCII characters is dropped.
+    /// The same context with this `tracestate`. It is dropped if it is empty, longer than [`MAX_STATE`](Self::MAX_STATE) bytes,
+    /// or has characters other than printable ASCII.
     #[must_use]
     pub fn with_state(self, tracestate: &str) -> Self {
         let state = tracestate.trim();
@@ -134,7 +134,7 @@ impl TraceContext {
         }
     }
 
-    /// Reads what [`to_stored`](Self::to_stored) wrote. A text that cannot be read is no trace: no run depends on it.
+    /// Reads what [`to_stored`](Self::to_stored) wrote. `None` if it cannot be read: no run depends on its trace.
     #[cfg(any(test, feature = "sqlite", feature = "postgres", feature = "redis"))]
     pub(crate) fn from_stored(text: &str) -> Option<Self> {
         match text.split_once(' ') {
@@ -174,7 +174,7 @@ fn byte(digits: &str) -> Option<u8> {
     bytes::<1>(digits).map(|[byte]| byte)
 }
 
-/// Reads lower-case digits; the number of digits must be right.
+/// Reads exactly `2 * N` lower-case hexadecimal digits.
 fn bytes<const N: usize>(digits: &str) -> Option<[u8; N]> {
     let is_hex = digits.bytes().all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f'));
     if !is_hex || digits.len() != 2 * N {
@@ -200,7 +200,7 @@ impl fmt::Display for TraceContext {
     }
 }
 
-/// Its form in JSON.
+/// The form of a [`TraceContext`] in JSON.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Headers {

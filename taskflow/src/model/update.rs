@@ -1,4 +1,4 @@
-//! What a watch of one task tells.
+//! The updates that a watch of one task yields.
 
 use std::time::SystemTime;
 
@@ -6,28 +6,28 @@ use serde::{Deserialize, Serialize};
 
 use super::{LogLine, Progress, TaskStatus, sealed, time};
 
-/// One thing that a [watch](crate::TaskManager::watch) of a task tells.
+/// One update from a [watch](crate::TaskManager::watch) of a task.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum TaskUpdate {
-    /// Its status, first as the watch begins and then whenever this has changed. A status that lasts only a moment may be
-    /// left out. A final status is the last update of all.
+    /// Its status: once when the watch begins, and then whenever a field of the [`StatusUpdate`] changes. A status that lasts
+    /// only a moment may be left out. A final status is the last update.
     Status(StatusUpdate),
-    /// The progress that it last reported.
+    /// The progress that the task last reported.
     Progress(Progress),
-    /// A line that it logged. Each line comes once and in order, those from before the watch included.
+    /// A line that the task logged. Each line comes once and in order, including the lines from before the watch.
     Log(LogLine),
-    /// The store could not be read. The watch goes on and reads again; this comes once until a read succeeds.
+    /// The store could not be read. The watch keeps trying; this update comes only once until a read succeeds.
     Unavailable {
         /// Why.
         error: String,
     },
-    /// There is no such task, or its record has been deleted. It is the last update.
+    /// There is no such task, or its record has been deleted or pruned. This is the last update.
     Gone,
 }
 
-/// The status of a task that is watched.
+/// The status of a watched task.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct StatusUpdate {

@@ -1,4 +1,4 @@
-//! How long the calls of the store take, and how often they fail.
+//! Measures how long calls to the store take, and how often they fail.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -8,8 +8,8 @@ use parking_lot::RwLock;
 
 use crate::model::Histogram;
 
-/// Counts the calls of the store by their operation. There are a few dozen operations, and a call is of many tasks, so a lock
-/// costs a task nothing.
+/// Counts the calls to the store by operation. There are only a few dozen operations, and one call usually serves many tasks, so
+/// the lock costs a task almost nothing.
 #[derive(Debug, Default)]
 pub(crate) struct Calls(RwLock<BTreeMap<&'static str, Operation>>);
 
@@ -20,7 +20,7 @@ struct Operation {
     errors: AtomicU64,
 }
 
-/// What was counted of one operation.
+/// The counts of one operation.
 #[cfg(any(feature = "api", feature = "metrics"))]
 #[derive(Debug)]
 pub(crate) struct Counted {
@@ -29,7 +29,7 @@ pub(crate) struct Counted {
 }
 
 impl Calls {
-    /// Counts a call that took so long.
+    /// Counts a call and how long it took.
     pub(crate) fn count(&self, operation: &'static str, took: Duration, is_error: bool) {
         let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
         let count = |of: &Operation| {
@@ -44,7 +44,7 @@ impl Calls {
     }
 
     #[cfg(any(feature = "api", feature = "metrics"))]
-    /// Each operation, in the order of their names.
+    /// The counts of each operation, sorted by name.
     pub(crate) fn read(&self) -> Vec<(&'static str, Counted)> {
         let counted = |(operation, of): (&&'static str, &Operation)| {
             let took = Histogram {

@@ -1,8 +1,9 @@
-//! What a process counts of its tasks.
+//! The counters that a process keeps of its tasks.
 
 use crate::model::TaskSource;
 
-/// What a cell counts. The values are positions in [`Values`](super::meter::Values).
+/// A counter of a cell: the counts of one task name in one queue. Its number is its position in
+/// [`Values`](super::meter::Values).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(usize)]
 pub(crate) enum Counter {

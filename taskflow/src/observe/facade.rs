@@ -1,4 +1,4 @@
-//! The exit of the meter to the facade `metrics`, recorded as it happens.
+//! Records in the crate `metrics`, as it happens, what the meter counts.
 
 use std::fmt;
 use std::time::Duration;
@@ -7,8 +7,8 @@ use metrics::{Counter, Histogram, SharedString};
 
 use super::counter::{Counter as Of, OUTCOMES, SOURCES, STATUSES, Words};
 
-/// The counters and histograms of one cell. A recorder must be installed before the manager starts; without one they do
-/// nothing.
+/// The counters and histograms of one cell (a task name in a queue). A recorder must be installed before the manager starts:
+/// handles that were made without one do nothing.
 pub(super) struct Facade {
     /// Added tasks by source, in the order of [`SOURCES`].
     added: [Counter; SOURCES.len()],
@@ -18,7 +18,7 @@ pub(super) struct Facade {
     /// Tasks that ended, in the order of [`STATUSES`].
     ended: [Counter; STATUSES.len()],
     wait: Histogram,
-    /// Runs that went well, and those that did not.
+    /// The lengths of runs that succeeded or snoozed, and of all others.
     run: [Histogram; 2],
 }
 
@@ -43,7 +43,7 @@ impl Facade {
         }
     }
 
-    /// Counts what is no attempt that ended.
+    /// Counts an add or a lost run, and ignores every other counter.
     pub(super) fn count(&self, counter: Of) {
         increment(&self.added, &SOURCES, counter);
         if counter == Of::Lost {
@@ -51,7 +51,7 @@ impl Facade {
         }
     }
 
-    /// Counts an attempt that ended so, for this reason if it failed.
+    /// Counts the end of an attempt. `cause` says why it failed, if it did.
     pub(super) fn attempt(&self, counter: Of, cause: Option<Of>) {
         increment(&self.attempts, &OUTCOMES, cause.unwrap_or(counter));
         increment(&self.ended, &STATUSES, counter);
@@ -69,7 +69,7 @@ impl Facade {
     }
 }
 
-/// Counts it in the one of these counters that is its own, if any is.
+/// Increments the one of these counters that belongs to `of`, if there is one.
 fn increment<const N: usize>(counters: &[Counter; N], words: &Words<N>, of: Of) {
     if let Some((counter, _)) = counters.iter().zip(words).find(|(_, (it, _))| *it == of) {
         counter.increment(1);

@@ -1,4 +1,4 @@
-//! What the API and the dashboard of a process count of their own use.
+//! Counts the requests and open streams of the API and the dashboard of a process (its *faces*).
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -16,12 +16,12 @@ pub(crate) struct Faces {
     viewers: AtomicUsize,
 }
 
-/// One open stream of events. Dropping it ends it.
+/// One open stream of events. It counts as open until this is dropped.
 #[derive(Debug)]
 pub(crate) struct Watching(Arc<Faces>);
 
 impl Faces {
-    /// Counts an answer. `route` comes from the table of routes, so there are few different ones.
+    /// Counts an answered request. `route` comes from the table of routes, so there are few different ones.
     pub(crate) fn answered(&self, method: &'static str, route: &'static str, status: u16) {
         *self.answered.lock().entry((method, route, status)).or_default() += 1;
     }
@@ -31,7 +31,7 @@ impl Faces {
         self.answered.lock().iter().map(|(answered, count)| (*answered, *count)).collect()
     }
 
-    /// Counts a stream as open until the answer is dropped.
+    /// Counts a stream as open until the returned value is dropped.
     pub(crate) fn watch(self: &Arc<Self>) -> Watching {
         self.viewers.fetch_add(1, Ordering::Relaxed);
         Watching(Arc::clone(self))

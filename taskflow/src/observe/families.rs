@@ -7,7 +7,7 @@ use tokio::sync::Mutex;
 use crate::model::Histogram;
 use crate::seam::Instant;
 
-/// Families that were read, and when; nothing before the first read.
+/// The families of the last read and its instant; `None` before the first read.
 pub(crate) type LastRead = Mutex<Option<(Instant, Arc<[Family]>)>>;
 
 /// One metric with all its label sets.
@@ -45,7 +45,7 @@ impl Family {
         Self { name, help, samples: Samples::Histogram(samples) }
     }
 
-    /// Whether it has no sample, so that it says nothing.
+    /// Whether it has no sample.
     pub(crate) fn is_empty(&self) -> bool {
         match &self.samples {
             Samples::Counter(samples) => samples.is_empty(),

@@ -1,4 +1,4 @@
-//! An observer that writes lines to a file, and rotates it or follows another program that does.
+//! An observer that appends lines to a file. It rotates the file, or follows another program that rotates it.
 
 use std::ffi::OsString;
 use std::fs::{self, File, Metadata, OpenOptions};
@@ -30,12 +30,12 @@ use crate::model::TaskEvent;
 /// # }
 /// ```
 ///
-/// Another program may rotate the file instead, as logrotate does: when it has moved, removed or truncated the file, the next
-/// line goes to the file that is then under the path. Several processes may append to one file, if none of them rotates it.
+/// Another program, such as logrotate, may rotate the file instead: when it has moved, removed or truncated the file, the next
+/// line goes to the file that is then at the path. Several processes may append to one file, if none of them rotates it.
 ///
-/// A line is written when no event waits, so it is in the file a moment after its event. A line that cannot be written, for
-/// example because the disk is full, is dropped and counted ([`unwritten`](Self::unwritten)), and a warning goes to the log.
-/// The next line is tried again.
+/// Lines are written as soon as no further event waits, so a line is in the file a moment after its event. A line that cannot
+/// be written, for example because the disk is full, is dropped and counted ([`unwritten`](Self::unwritten)), and a warning
+/// goes to the log. The next line is tried again.
 #[derive(Debug)]
 pub struct FileObserver {
     path: PathBuf,
@@ -56,7 +56,7 @@ struct State {
     lines: Vec<u8>,
     open: Option<Open>,
     unwritten: u64,
-    /// The last write was cut off within a line.
+    /// Whether the last write was cut off within a line.
     is_torn: bool,
     is_failing: bool,
     /// After a rotation has failed, the size at which it is tried again.
@@ -67,11 +67,11 @@ struct State {
 struct Open {
     file: File,
     id: FileId,
-    /// The size that was last seen.
+    /// The size when it was last checked.
     length: u64,
 }
 
-/// What tells two files under one path apart.
+/// The identity of a file, which shows whether the path still leads to the same file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct FileId(u64, u64);
 
@@ -82,7 +82,7 @@ impl FileId {
         Self(metadata.dev(), metadata.ino())
     }
 
-    /// Without an identity, only a file that is gone or has become shorter is noticed.
+    /// Without an identity, the observer notices only a file that is gone or has become shorter.
     #[cfg(not(unix))]
     fn of(_: &Metadata) -> Self {
         Self(0, 0)
@@ -150,7 +150,7 @@ impl FileObserver {
             let path = self.path.display();
             tracing::info!(unwritten = state.unwritten, "events are written to {path} again");
         }
-        // The memory is used again, but one large event does not keep its own.
+        // Reuse the memory, unless one large event has made it large.
         if lines.capacity() <= 2 * COLLECT {
             state.lines = lines;
             state.lines.clear();
@@ -225,7 +225,7 @@ impl Open {
 }
 
 impl State {
-    /// Opens the file that is under the path now, unless it is open. Returns its size.
+    /// Opens the file that is at the path now, unless it is already open. Returns its size.
     fn follow(&mut self, path: &Path) -> io::Result<u64> {
         if let Some(open) = &mut self.open {
             match fs::metadata(path) {
@@ -249,7 +249,7 @@ impl State {
 
     /// Rotates the file. If that fails, the file grows until the next try.
     fn rotate(&mut self, path: &Path, rotation: Rotation, length: u64) {
-        // Some systems rename no open file.
+        // Some systems cannot rename an open file.
         self.open = None;
         match rotate(path, rotation.kept) {
             Ok(()) => {

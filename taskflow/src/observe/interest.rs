@@ -1,4 +1,4 @@
-//! Which events an observer wants.
+//! A filter for the events that an observer wants.
 
 use std::collections::BTreeSet;
 
@@ -26,13 +26,13 @@ impl Interest {
     /// All events.
     pub const ALL: Self = Self { kinds: u32::MAX, min_level: LogLevel::Debug, names: None };
 
-    /// Events of these kinds.
+    /// Only events of these kinds.
     #[must_use]
     pub fn only(kinds: impl IntoIterator<Item = EventKind>) -> Self {
         Self { kinds: kinds.into_iter().fold(0, |bits, kind| bits | kind.bit()), ..Self::ALL }
     }
 
-    /// Not events of this kind.
+    /// Leaves out events of this kind.
     #[must_use]
     pub fn without(mut self, kind: EventKind) -> Self {
         self.kinds &= !kind.bit();
@@ -46,14 +46,14 @@ impl Interest {
         self
     }
 
-    /// Only events of tasks with these names. A task that was added under an alias has the alias as its name.
+    /// Only events of tasks with these names. A task that was added under a former name (an alias) has that name in its events.
     #[must_use]
     pub fn tasks<N: Into<String>>(mut self, names: impl IntoIterator<Item = N>) -> Self {
         self.names = Some(names.into_iter().map(Into::into).collect());
         self
     }
 
-    /// Whether it covers this event.
+    /// Whether the observer wants this event.
     #[must_use]
     pub fn wants(&self, event: &TaskEvent) -> bool {
         self.kinds & event.kind.kind().bit() != 0
@@ -61,7 +61,7 @@ impl Interest {
             && self.names.as_ref().is_none_or(|names| names.contains(&*event.name))
     }
 
-    /// The bits of all kinds that it may want.
+    /// The bits of all kinds of which the observer may want events.
     pub(crate) fn bits(&self) -> u32 {
         let may = |kind: &EventKind| {
             self.kinds & kind.bit() != 0 && (*kind == EventKind::Log || kind.level() >= self.min_level)

@@ -29,8 +29,8 @@ use crate::model::{LogLevel, TaskEvent, TaskEventKind};
 /// {"at":"2026-03-01T09:30:00.000125Z","level":"info","event":"succeeded","id":"0197c7a8-2f5e-7cc0-8a4f-4d1f0a6b2f10","name":"send_email","queue":"default","attempt":1,"duration":0.184}
 /// ```
 ///
-/// A line that cannot be written is dropped and counted ([`unwritten`](Self::unwritten)), and the first of them is a warning in
-/// the log.
+/// A line that cannot be written is dropped and counted ([`unwritten`](Self::unwritten)). The first time, a warning goes to the
+/// log.
 pub struct LogObserver {
     to: To,
     interest: Interest,
@@ -116,7 +116,7 @@ impl LogObserver {
             }
         }
         lines.clear();
-        // One large event does not keep its memory.
+        // Do not keep the memory of one large event.
         if lines.capacity() > 2 * COLLECT {
             mem::take(lines);
         }

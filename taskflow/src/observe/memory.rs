@@ -1,4 +1,4 @@
-//! An observer that keeps events, for tests.
+//! An observer that keeps events in memory, for tests.
 
 use std::sync::Arc;
 
@@ -54,19 +54,19 @@ impl MemoryObserver {
         self
     }
 
-    /// The events until now, the oldest first.
+    /// The events so far, oldest first.
     #[must_use]
     pub fn events(&self) -> Vec<TaskEvent> {
         self.kept.events.lock().clone()
     }
 
-    /// Forgets the events until now.
+    /// Forgets the events so far.
     pub fn clear(&self) {
         self.kept.events.lock().clear();
     }
 
-    /// Waits for an event that satisfies `is_it`, also one that came before, and returns it. It waits without a limit: a
-    /// test puts a timeout around it.
+    /// Returns the first event, of those so far and those to come, that satisfies `is_it`. It waits without a time limit: put a
+    /// timeout around it.
     pub async fn wait_for(&self, mut is_it: impl FnMut(&TaskEvent) -> bool) -> TaskEvent {
         let mut found = None;
         self.wait_until(|events| {
@@ -77,7 +77,7 @@ impl MemoryObserver {
         found.expect("the wait ends when it is found")
     }
 
-    /// Waits until the events, the oldest first, satisfy `is_so`.
+    /// Waits until the list of all events so far, oldest first, satisfies `is_so`.
     pub async fn wait_until(&self, mut is_so: impl FnMut(&[TaskEvent]) -> bool) {
         loop {
             // Registered before the check, so that no event in between is missed.

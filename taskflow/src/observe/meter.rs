@@ -10,24 +10,25 @@ use super::counter::Counter;
 use crate::model::{FastMap, Histogram, RunCounts, RunStats, TaskId, time};
 use crate::seam::Seam;
 
-/// The most task names that a process counts by name. All further names count as `other`.
+/// The most task names that a process counts separately. All further names count as `other`.
 const MAX_NAMES: usize = 256;
 
-/// The most pairs of a name and a queue. All further pairs count as the first, which is `other` in `other`.
+/// The most pairs of a name and a queue. All further pairs count in the first cell: the name `other` in the queue `other`.
 const MAX_CELLS: usize = 1024;
 
-/// The name of everything beyond the limits.
+/// The name, and the queue, for everything beyond the limits.
 const OTHER: &str = "other";
 
 /// Counts what tasks do in this process. It is always on.
 ///
-/// A run finds its cell once, and keeps its number. After that it only adds to numbers in memory, without a lock.
+/// Each pair of a task name and a queue has a *cell* of counters. A run finds its cell once, and keeps its [`CellId`]. After that
+/// it only adds to numbers in memory, without a lock.
 #[derive(Debug)]
 pub(crate) struct Meter {
     by_name: RwLock<ByName>,
     /// Filled in order, and never emptied.
     cells: Box<[OnceLock<Box<Cell>>]>,
-    /// The cell found last. The next task often has the same name and queue, and then nothing is locked.
+    /// The cell that was found last. The next task often has the same name and queue, and then no lock is needed.
     last: AtomicU16,
     base: Instant,
     /// The wall clock at `base`, in microseconds since the epoch.
@@ -42,14 +43,15 @@ type ByName = FastMap<Box<str>, Vec<(Box<str>, CellId)>>;
 pub(crate) struct CellId(u16);
 
 impl CellId {
-    /// The cell of everything beyond the limits.
+    /// The cell for everything beyond the limits.
     pub(crate) const REST: Self = Self(0);
 }
 
 /// The number of counters.
 const COUNTERS: usize = Counter::Errored as usize + 1;
 
-/// The place of each histogram: its buckets, then the sum in microseconds. Runs that went well have one of their own.
+/// The position of each histogram in [`Values`]: its buckets, then the sum in microseconds. Runs that succeeded or snoozed have a
+/// separate histogram.
 const WAIT: usize = COUNTERS;
 const RUN_OK: usize = WAIT + Histogram::BUCKETS + 1;
 const RUN_ERROR: usize = RUN_OK + Histogram::BUCKETS + 1;
@@ -88,8 +90,8 @@ impl Meter {
         self.base_micros.store(time::to_micros(seam.now()) - since, Ordering::Relaxed);
     }
 
-    /// The cell of this name and queue, which is made if there is room. It may take a lock; code that counts often keeps the
-    /// answer.
+    /// The cell of this name and queue. It is made if it does not exist and there is room. This may take a lock, so code that
+    /// counts often keeps the answer.
     pub(crate) fn cell(&self, name: &str, queue: &str) -> CellId {
         let last = CellId(self.last.load(Ordering::Relaxed));
         if self.at(last).is_some_and(|cell| *cell.name == *name && *cell.queue == *queue) {
@@ -121,7 +123,7 @@ impl Meter {
         self.cells.last().is_none_or(|last| last.get().is_some())
     }
 
-    /// The cell of a run with an unknown queue: that of any queue in which a task of this name has been counted.
+    /// The cell for a run with an unknown queue: in the first queue in which a task of this name was counted, else in `default`.
     pub(crate) fn cell_by_name(&self, name: &str) -> CellId {
         let known = self.by_name.read().get(name).and_then(|cells| cells.first()).map(|(_, id)| *id);
         known.unwrap_or_else(|| self.cell(name, "default"))
@@ -154,7 +156,7 @@ impl Meter {
         }
     }
 
-    /// Counts an attempt that ended so, for this reason if it failed.
+    /// Counts the end of an attempt. `cause` says why it failed, if it did.
     pub(crate) fn ended(&self, id: CellId, counter: Counter, cause: Option<Counter>) {
         if let Some(cell) = self.at(id) {
             for counter in std::iter::once(counter).chain(cause) {
@@ -165,8 +167,8 @@ impl Meter {
         }
     }
 
-    /// Counts a run that starts at `now`. A first attempt has waited since the task was made, which its id tells, or since
-    /// it became due.
+    /// Counts a run that starts at `now`. A first attempt has waited since the task was made (its id has that time), or since it
+    /// became due, whichever is later.
     pub(crate) fn started(&self, id: CellId, task: TaskId, due: Option<i64>, is_first: bool, now: Instant) {
         let Some(cell) = self.at(id) else { return };
         cell.values[Counter::Started as usize].fetch_add(1, Ordering::Relaxed);
@@ -181,7 +183,7 @@ impl Meter {
         }
     }
 
-    /// Counts the time that a body ran, and whether it went well.
+    /// Counts how long a body ran; `is_ok` if the run succeeded or snoozed.
     pub(crate) fn ran(&self, id: CellId, took: Duration, is_ok: bool) {
         if let Some(cell) = self.at(id) {
             cell.record(if is_ok { RUN_OK } else { RUN_ERROR }, took);
@@ -190,14 +192,14 @@ impl Meter {
         }
     }
 
-    /// The name, the queue and the numbers of each cell, in an order that never changes: later there are only more.
+    /// The name, the queue and the numbers of each cell. The order never changes: new cells come last.
     pub(crate) fn read(&self) -> Vec<(Arc<str>, Arc<str>, Values)> {
         let cells = self.cells.iter().map_while(OnceLock::get);
         cells.map(|cell| (cell.name.clone(), cell.queue.clone(), cell.read())).collect()
     }
 }
 
-/// Counts many tasks of few names: it finds the cell of tasks in a row once.
+/// Counts many tasks with few names: for consecutive tasks with the same name and queue it looks up the cell only once.
 #[derive(Debug)]
 pub(crate) struct InRow<'a> {
     meter: &'a Meter,
@@ -280,7 +282,7 @@ impl Values {
         self.histogram(WAIT)
     }
 
-    /// How long the runs took that went well, or those that did not.
+    /// How long the runs took that succeeded or snoozed (`is_ok`), or all others.
     #[cfg(any(feature = "api", feature = "metrics"))]
     pub(crate) fn runs(&self, is_ok: bool) -> Histogram {
         self.histogram(if is_ok { RUN_OK } else { RUN_ERROR })
@@ -352,7 +354,8 @@ mod tests {
         }
     }
 
-    /// All that the meter does for one task: its add, its start, its length and its end. The figure is in `docs/performance.md`.
+    /// Everything that the meter does for one task: its add, its start, its length and its end. The result is in
+    /// `docs/performance.md`.
     #[test]
     #[ignore = "it measures: run it alone in a release build, with --no-capture"]
     fn a_task_costs_the_meter_at_most_50_ns() {

@@ -6,11 +6,11 @@
 //! |---|---|
 //! | do something around each attempt, change its outcome, hand values to the body | a [`Middleware`] |
 //! | tag, route, change or refuse tasks before they are stored | an [`OnAdd`], or a closure |
-//! | hear of what has happened, without being on the path of tasks | an [`Observer`] |
+//! | receive what has happened, without delaying tasks | an [`Observer`] |
 //! | connect the spans of tasks with a tracing system | a [`Tracing`], or install the one for OpenTelemetry |
 //!
-//! The guide `docs/hooks.md` in the repository compares the first three, and the example `hooks` shows them all. Spans, traces
-//! and metrics are in `docs/observability.md`.
+//! The guide `docs/hooks.md` in the repository compares the first three, and the example `hooks` shows them. The guide
+//! `docs/observability.md` describes spans, traces and metrics.
 
 mod calls;
 mod counter;

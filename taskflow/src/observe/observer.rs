@@ -1,11 +1,11 @@
-//! Observers: code that hears of tasks, beside their path.
+//! Observers: code that receives the events of tasks on a thread of its own, so it never delays a task.
 
 use std::sync::Arc;
 
 use super::Interest;
 use crate::model::TaskEvent;
 
-/// Hears of what this process does to tasks: adds, starts, ends, log lines. Give it to
+/// Receives the events of this process's tasks: adds, starts, ends, log lines. Give it to
 /// [`.observer(..)`](crate::TaskManagerBuilder::observer).
 ///
 /// ```
@@ -28,17 +28,17 @@ use crate::model::TaskEvent;
 /// # drop(builder);
 /// ```
 ///
-/// All observers of a process run on one thread of its own, behind a ring of 4,096 events with at most 16 MiB of text. A slow observer delays the other
-/// observers, never a task. When the ring is full the oldest event is dropped and counted
+/// All observers of a manager share one thread. Their events wait in a ring of at most 4,096 events and 16 MiB of text. A slow
+/// observer delays the other observers, never a task. When the ring is full, the oldest event is dropped and counted
 /// ([`Health::dropped_events`](crate::Health::dropped_events)). An observer that panics is named in the log and gets no more
-/// events; the others go on. A shutdown waits until the ring is empty, within its own time.
+/// events; the others continue. A shutdown waits until the ring is empty, but not beyond its own time limit.
 ///
 /// To wait for single events in async code, use [`TaskManager::subscribe`](crate::TaskManager::subscribe).
 pub trait Observer: Send + Sync + 'static {
-    /// Called for each event it is interested in, in the order in which they happened.
+    /// Called for each event that the observer wants, in the order in which they happened.
     fn on_event(&self, event: &TaskEvent);
 
-    /// Which events it wants. Asked once, when the manager is built. Default: all.
+    /// The events that the observer wants. Called once, when it is given to the builder. Default: all.
     fn interest(&self) -> Interest {
         Interest::ALL
     }

@@ -13,7 +13,7 @@ use crate::model::TraceContext;
 /// `tracing_opentelemetry` layer.
 ///
 /// It is for `opentelemetry` 0.33 with `tracing-opentelemetry` 0.34. An application on other versions writes the two methods
-/// of [`Tracing`] itself: the code of this adapter is an example, and no type of OpenTelemetry is in taskflow's API.
+/// of [`Tracing`] itself: the code of this adapter is an example, and taskflow's API has no type of OpenTelemetry.
 ///
 /// ```
 /// use taskflow::observe::OpenTelemetry;
@@ -57,7 +57,7 @@ impl Tracing for OpenTelemetry {
     }
 }
 
-/// The span of another process.
+/// The context as that of a span in another process.
 fn remote(context: &TraceContext) -> SpanContext {
     let flags = if context.is_sampled() { TraceFlags::SAMPLED } else { TraceFlags::NOT_SAMPLED };
     let state = context.tracestate().and_then(|state| TraceState::from_str(state).ok()).unwrap_or_default();

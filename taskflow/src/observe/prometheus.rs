@@ -6,7 +6,7 @@ use prometheus::{Encoder, TextEncoder};
 use super::families::{Family, Labels, Samples};
 use crate::model::Histogram;
 
-/// The metrics as text. One without a sample is left out.
+/// The metrics as text. A metric without a sample is left out.
 pub(crate) fn text(families: &[Family]) -> String {
     let families: Vec<_> = families.iter().filter(|family| !family.is_empty()).map(family).collect();
     let mut text = Vec::new();

@@ -1,4 +1,4 @@
-//! The exit to the facade `metrics` of what nothing happens for: gauges, and counters that no task moves.
+//! Pushes to the crate `metrics` what is not recorded there as it happens: gauges, and counters that do not count tasks.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -6,7 +6,7 @@ use metrics::Label;
 
 use super::families::{Family, Labels, Samples};
 
-/// The counters that go to the facade as they happen.
+/// The counters that are recorded as they happen, in `facade.rs`.
 const AS_THEY_HAPPEN: [&str; 4] = [
     "taskflow_tasks_added_total",
     "taskflow_attempts_total",
@@ -21,14 +21,15 @@ pub(crate) struct Pushed {
     gauges: BTreeMap<&'static str, BTreeSet<Labels>>,
 }
 
-/// Whether a recorder is installed. That of the facade itself, which records nothing, is the only one without a size.
+/// Whether a recorder is installed. Without one, the crate `metrics` gives its own no-op recorder, whose size is 0. (An installed
+/// recorder of size 0 would not be noticed either.)
 pub(crate) fn is_heard() -> bool {
     metrics::with_recorder(|recorder| std::mem::size_of_val(recorder) > 0)
 }
 
 impl Pushed {
-    /// Sets the gauges, and adds what counters have counted since the last time. A gauge whose labels are no longer there is
-    /// set to 0. A family that is not among these stays as it is.
+    /// Sets the gauges, and adds what the counters have counted since the last push. A gauge with labels that no longer occur is
+    /// set to 0. Families that are missing in `families` do not change.
     pub(crate) fn push(&mut self, families: &[Family]) {
         for family in families {
             let name = family.name;

@@ -1,4 +1,4 @@
-//! The bridge to whatever records traces: an adapter gives and takes contexts, and taskflow makes the spans.
+//! The bridge to a tracing system: taskflow makes the spans, and an adapter reads and sets the traces to which they belong.
 
 use std::fmt;
 use std::sync::Arc;
@@ -47,9 +47,9 @@ pub trait Tracing: Send + Sync + 'static {
 /// How a run belongs to the trace in which its task was added. Set it with
 /// [`traces`](crate::TaskManagerBuilder::traces).
 ///
-/// A child makes one trace of a request and its tasks, which every viewer shows. A trace that gets a span an hour later, or
-/// after every retry of a day, is hard to read, and its decision about sampling is stale; so such a run begins a trace of its
-/// own that links to the first one.
+/// If its run is a child, a task is in the same trace as the request that added it, which every viewer shows. But a trace that
+/// still gets spans hours later, or one for each retry, is hard to read, and its sampling decision is stale. Therefore such a run
+/// begins its own trace, linked to the first one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Traces {

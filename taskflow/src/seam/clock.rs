@@ -11,9 +11,9 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-/// A clock that a test moves, and the number of tasks that have something to do at this moment.
+/// A clock that a test moves. It also counts the tasks that have something to do at this moment (the *busy* ones).
 pub(crate) struct TestClock {
-    /// The instant of both clocks at which it began.
+    /// The start, on the monotonic clock and on the wall clock.
     base: (Instant, SystemTime),
     state: Mutex<State>,
     /// Notified when no task has anything to do.
@@ -22,9 +22,9 @@ pub(crate) struct TestClock {
 
 #[derive(Default)]
 struct State {
-    /// How far the clock that only goes forward has come.
+    /// How far the monotonic clock has advanced.
     passed: Duration,
-    /// How far the wall clock is ahead of it, in microseconds.
+    /// How far the wall clock is ahead of the monotonic clock, in microseconds.
     ahead: i64,
     skipped: Duration,
     timers: BTreeMap<Key, Timer>,
@@ -32,7 +32,7 @@ struct State {
     busy: usize,
 }
 
-/// The instant, as the time since the beginning, and a number that keeps timers of one instant in order.
+/// The instant of a timer, as the time since the start, and a number that orders timers of the same instant.
 type Key = (Duration, u64);
 
 struct Timer {
@@ -40,14 +40,14 @@ struct Timer {
     wait: Wait,
 }
 
-/// What a timer is for.
+/// The purpose of a timer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Wait {
     /// Its exact time matters.
     Exact,
     /// The renewal of leases: its time matters while there are any.
     Renewal,
-    /// A pause between two looks.
+    /// A pause between two checks of the same thing.
     Pause,
 }
 
@@ -78,14 +78,14 @@ impl TestClock {
         state.ahead = change(state.ahead);
     }
 
-    /// How long until the next timer of these kinds, up to that one.
+    /// How long until the next timer with the purpose `most` or one before it.
     pub(crate) fn next_timer(&self, most: Wait) -> Option<Duration> {
         let state = self.state.lock();
         let mut timers = state.timers.iter().filter(|(_, timer)| timer.wait <= most);
         timers.next().map(|((at, _), _)| at.saturating_sub(state.passed))
     }
 
-    /// Lets time pass, and wakes what waited for it, in order.
+    /// Advances the clock, and wakes the timers that are due, in order.
     pub(crate) fn pass(&self, length: Duration, is_skip: bool) {
         let mut state = self.state.lock();
         state.passed += length;
@@ -99,12 +99,12 @@ impl TestClock {
         due.into_values().for_each(|timer| timer.waker.wake());
     }
 
-    /// A task has something to do.
+    /// Notes that a task has something to do.
     pub(super) fn begin(&self) {
         self.state.lock().busy += 1;
     }
 
-    /// A task has nothing more to do.
+    /// Notes that a task has nothing more to do.
     pub(super) fn end(&self) {
         let mut state = self.state.lock();
         state.busy -= 1;
@@ -114,12 +114,12 @@ impl TestClock {
         }
     }
 
-    /// Waits until a task has something to do and then none has any more.
+    /// Waits until the last busy task has nothing more to do. If no task is busy now, it first waits for one.
     pub(crate) async fn next_quiet(&self) {
         self.quiet.notified().await;
     }
 
-    /// Waits until no task of the engine has anything to do, nor is about to have.
+    /// Waits until no task of the engine has anything to do, or is about to get something to do.
     pub(crate) async fn quiet(&self) {
         loop {
             let quiet = self.quiet.notified();
@@ -128,7 +128,7 @@ impl TestClock {
             if self.state.lock().busy > 0 {
                 quiet.await;
             }
-            // Tasks of the test itself may have been woken, and give the engine something to do.
+            // Tasks of the test itself may have been woken, and may give the engine something to do.
             for _ in 0..2 {
                 tokio::task::yield_now().await;
             }
@@ -167,14 +167,14 @@ impl fmt::Debug for TestClock {
     }
 }
 
-/// A wait that is over at an instant of the system or of a test.
+/// A wait until an instant of the system's clock or of a test's clock.
 #[derive(Debug)]
 pub(crate) struct Sleep(Kind);
 
 #[derive(Debug)]
 enum Kind {
     System(Pin<Box<tokio::time::Sleep>>),
-    /// Over at the first of these.
+    /// Ends at the first of these instants.
     Test {
         clock: Arc<TestClock>,
         waits: Vec<Waiting>,

@@ -1,10 +1,11 @@
-//! The one place where this crate reads a clock, waits, draws random numbers and spawns.
+//! The place where the engine reads clocks, waits, draws random numbers, and spawns tasks and threads.
 //!
-//! Everything that measures or waits has a [`Seam`] and asks it, so that one value decides which time it lives in. Clippy
-//! refuses the functions behind it everywhere else (`.clippy.toml` of this crate). The drivers of database servers and
-//! files are the exception: they wait for real machines.
+//! All code that measures time or waits does so through its [`Seam`], so that a test can replace the clocks. Elsewhere Clippy
+//! refuses the functions of the system and of tokio (`.clippy.toml` of this crate). There are exceptions: the drivers of
+//! database servers and files wait for real machines, the command runs in real time, and a few methods of the public types in
+//! `model` have no seam and read the system's clock.
 
-#![allow(clippy::disallowed_methods, reason = "this is the place that the others ask")]
+#![allow(clippy::disallowed_methods, reason = "the engine calls these functions through this module")]
 
 #[cfg(feature = "testing")]
 mod clock;

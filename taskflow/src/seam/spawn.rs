@@ -1,4 +1,4 @@
-//! Tasks and threads.
+//! Spawns tasks and starts threads.
 
 use std::io;
 
@@ -7,7 +7,7 @@ use tokio::task::{JoinError, JoinHandle, JoinSet};
 
 use super::time::Seam;
 
-#[allow(clippy::unused_self, reason = "a caller does not know where its tasks run")]
+#[allow(clippy::unused_self, reason = "without the feature `testing` there is only one way to spawn")]
 impl Seam {
     /// Spawns `future` on `runtime`.
     #[inline]
@@ -43,7 +43,7 @@ impl Seam {
     ) -> Result<T, JoinError> {
         #[cfg(feature = "testing")]
         if self.world().is_some() {
-            // On this thread, so that a history does not depend on the scheduler of the machine.
+            // Run it on this thread, so that a test does not depend on the scheduler of the machine.
             return Ok(work());
         }
         runtime.spawn_blocking(work).await
@@ -54,8 +54,8 @@ impl Seam {
         std::thread::Builder::new().name(name.to_owned()).spawn(work).map(drop)
     }
 
-    /// Drives `future` on a thread and a runtime of its own, so that nothing on `runtime` can hold it up. In a test it is a
-    /// task like the others.
+    /// Drives `future` on its own thread and its own runtime, so that nothing on `runtime` can delay it. In a test it is a task
+    /// like the others.
     pub(crate) fn drive_apart(
         &self,
         runtime: &Handle,

@@ -9,9 +9,9 @@ use super::world::World;
 #[cfg(feature = "testing")]
 use std::sync::Arc;
 
-/// The surroundings of one manager or one store: its clocks and its tasks. A clone has the same ones.
+/// The clocks of one manager or one store, and the way in which it spawns tasks. Clones share them.
 ///
-/// It is the system and tokio, and costs nothing. Only the test kit has others.
+/// These are the system's clocks and tokio. Only the test kit replaces them.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Seam {
     #[cfg(feature = "testing")]
@@ -20,7 +20,7 @@ pub(crate) struct Seam {
     _system: (),
 }
 
-/// A wait that is over at an instant.
+/// A wait until an instant.
 #[cfg(not(feature = "testing"))]
 pub(crate) type Sleep = tokio::time::Sleep;
 #[cfg(feature = "testing")]
@@ -28,13 +28,13 @@ pub(crate) use super::clock::Sleep;
 #[cfg(feature = "testing")]
 use super::clock::Wait;
 
-/// The time for a future is over.
+/// The error of a future that did not end in its time.
 #[derive(Debug)]
 pub(crate) struct Elapsed;
 
 #[cfg(feature = "testing")]
 impl Seam {
-    /// The surroundings of a test.
+    /// The seam of a process in a test.
     pub(crate) fn of(world: Arc<World>) -> Self {
         Self { world: Some(world) }
     }
@@ -48,9 +48,9 @@ impl Seam {
     }
 }
 
-#[allow(clippy::unused_self, reason = "a caller does not know which time it lives in")]
+#[allow(clippy::unused_self, reason = "without the feature `testing` there is only the system's clock")]
 impl Seam {
-    /// The wall clock.
+    /// The time of the wall clock.
     #[inline]
     pub(crate) fn now(&self) -> SystemTime {
         #[cfg(feature = "testing")]
@@ -60,7 +60,7 @@ impl Seam {
         SystemTime::now()
     }
 
-    /// The clock that only goes forward. Lengths are measured with it.
+    /// The time of the monotonic clock. Durations are measured with it.
     #[inline]
     pub(crate) fn instant(&self) -> Instant {
         #[cfg(feature = "testing")]
@@ -83,7 +83,7 @@ impl Seam {
         now.checked_add(length).unwrap_or_else(|| now + FAR)
     }
 
-    /// How much time a test has skipped while nothing ran. Other processes would have gone on meanwhile.
+    /// How much time a test has skipped while nothing ran. (Real processes would have continued meanwhile.)
     #[inline]
     pub(crate) fn skipped(&self) -> Duration {
         #[cfg(feature = "testing")]
@@ -111,7 +111,7 @@ impl Seam {
         tokio::time::sleep_until(instant)
     }
 
-    /// Waits between two looks at the same thing. A test that skips time looks once after it, not once for each pause.
+    /// Waits between two checks of the same thing. A test that skips time makes one check after it, not one for each pause.
     #[inline]
     pub(crate) fn pause(&self, length: Duration) -> Sleep {
         #[cfg(feature = "testing")]
@@ -120,7 +120,7 @@ impl Seam {
         tokio::time::sleep(length)
     }
 
-    /// Like [`pause`](Self::pause), until leases are renewed.
+    /// Like [`pause`](Self::pause), before the next renewal of leases.
     pub(crate) fn pause_renewals(&self, length: Duration) -> Sleep {
         #[cfg(feature = "testing")]
         return self.test_sleep([(Some(self.in_time(length)), Wait::Renewal), (None, Wait::Pause)]);
@@ -137,7 +137,7 @@ impl Seam {
         tokio::time::sleep_until(instant)
     }
 
-    /// Waits until `exact`, or at most until a [pause](Self::pause) until `pause` is over.
+    /// Waits until `exact`, but at most until `pause`, where a [pause](Self::pause) ends.
     #[inline]
     pub(crate) fn sleep_or_pause(&self, exact: Option<Instant>, pause: Instant) -> Sleep {
         #[cfg(feature = "testing")]
@@ -146,11 +146,11 @@ impl Seam {
         tokio::time::sleep_until(exact.map_or(pause, |exact| exact.min(pause)))
     }
 
-    /// Lets other tasks go first, once.
+    /// Yields once to other tasks.
     pub(crate) async fn yield_now(&self) {
         #[cfg(feature = "testing")]
         if self.world.is_some() {
-            // Tokio wakes the task some time after its poll, and a test would see nothing to do meanwhile.
+            // Tokio would wake the task some time after its poll, and meanwhile the test would see no busy task.
             let mut has_yielded = false;
             return std::future::poll_fn(|cx| {
                 if std::mem::replace(&mut has_yielded, true) {
@@ -164,7 +164,7 @@ impl Seam {
         tokio::task::yield_now().await;
     }
 
-    /// Waits a moment, so that what comes meanwhile is handled at once. A test does not wait for it.
+    /// Waits for `length`, so that the caller can handle everything that comes meanwhile together. In a test it only yields.
     pub(crate) async fn collect(&self, length: Duration) {
         #[cfg(feature = "testing")]
         if self.world.is_some() {

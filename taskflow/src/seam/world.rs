@@ -1,4 +1,4 @@
-//! The surroundings of one process of a test: its clock, and whether the process lives.
+//! A simulated process of a test: its clock, its tasks, and whether it is alive.
 
 use std::collections::HashMap;
 use std::pin::Pin;
@@ -10,7 +10,7 @@ use tokio::task::coop::{Unconstrained, unconstrained};
 
 use super::clock::TestClock;
 
-/// The surroundings of one process of a test.
+/// A simulated process of a test.
 #[derive(Debug)]
 pub(crate) struct World {
     pub(crate) clock: Arc<TestClock>,
@@ -21,7 +21,7 @@ pub(crate) struct World {
 struct Life {
     state: LifeState,
     next: u64,
-    /// The tasks of the process that are not over.
+    /// The tasks of the process that have not ended.
     tasks: HashMap<u64, Arc<Beat>>,
 }
 
@@ -38,7 +38,7 @@ impl World {
         Arc::new(Self { clock, life: Mutex::default() })
     }
 
-    /// Ends all tasks of the process, as `kill -9` does: none of them does anything more.
+    /// Ends all tasks of the process, as `kill -9` does: none of them runs again.
     pub(crate) fn kill(&self) {
         self.set(LifeState::Killed);
     }
@@ -48,7 +48,7 @@ impl World {
         self.set(LifeState::Frozen);
     }
 
-    /// Lets a frozen process go on.
+    /// Lets a frozen process continue.
     pub(crate) fn thaw(&self) {
         self.set(LifeState::Lives);
     }
@@ -61,7 +61,7 @@ impl World {
         life.state = state;
         let mut tasks: Vec<_> = life.tasks.iter().map(|(number, beat)| (*number, beat.clone())).collect();
         drop(life);
-        // In the order in which they began: the same seed gives the same history.
+        // Wake them in the order in which they began, so that the same seed gives the same history.
         tasks.sort_unstable_by_key(|(number, _)| *number);
         tasks.into_iter().for_each(|(_, beat)| beat.wake());
     }
@@ -144,7 +144,7 @@ impl<F: Future> Future for Tracked<F> {
             LifeState::Lives => {}
             LifeState::Frozen => return Poll::Pending,
             LifeState::Killed => {
-                // What a drop would still do, a dead process does not: its own tasks are dead too.
+                // The destructors still run, but whatever they leave to other tasks of this process is never done.
                 drop(self.future.take());
                 return Poll::Pending;
             }
@@ -157,7 +157,7 @@ impl<F: Future> Future for Tracked<F> {
     }
 }
 
-/// A poll that is under way.
+/// A poll in progress.
 struct Polled<'a>(&'a Beat);
 
 impl Drop for Polled<'_> {

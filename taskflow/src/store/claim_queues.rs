@@ -61,13 +61,14 @@ impl ClaimQueue {
 
 /// The queues of a [`Claim`](super::Claim), each once.
 ///
-/// An instance may serve thousands of queues, and most are empty. So the claims of an instance share one list, and
-/// each has only the queues in which less room is left. A clone costs next to nothing. A store that looks up the queues
-/// that have due tasks with [`get`](Self::get), instead of going through all, keeps its claims as cheap.
+/// *Room* in a queue is the number of its tasks that the instance can take now. An instance may serve thousands of queues,
+/// and most are empty. So the claims of an instance share one list of the queues with their limits, and each claim keeps
+/// only the rooms that are smaller than the limits. A clone costs next to nothing. A store should look up the queues that
+/// have due tasks with [`get`](Self::get), instead of going through all queues.
 #[derive(Clone, Debug)]
 pub struct ClaimQueues {
     served: Arc<Served>,
-    /// The queues in which there is less room than their limit, by their place in the list.
+    /// The room in each queue that has less room than its limit, by the place of the queue in the list.
     room: HashMap<usize, usize>,
 }
 
@@ -76,7 +77,7 @@ pub struct ClaimQueues {
 struct Served {
     queues: Vec<ClaimQueue>,
     places: HashMap<Arc<str>, usize>,
-    /// How many may have room.
+    /// The number of queues whose limit is not 0.
     open: usize,
 }
 
@@ -125,18 +126,18 @@ impl ClaimQueues {
         (0..self.len()).map(|place| self.at(place))
     }
 
-    /// Lowers the room in a queue. It never grows: more than there was changes nothing.
+    /// Lowers the room in a queue to `room`. If the queue has no more room than that, nothing changes.
     pub fn lower(&mut self, name: &str, room: usize) {
         if let Some(place) = self.served.places.get(name) {
             self.lower_at(*place, room);
         }
     }
 
-    /// Takes the room of one task of a queue.
+    /// Lowers the room in a queue by one task.
     pub(crate) fn take(&mut self, name: &str) {
         let Some(place) = self.served.places.get(name) else { return };
         let limit = self.served.queues[*place].limit;
-        // Queues without room from the start are not among the open ones.
+        // Queues whose limit is 0 do not count as `open`.
         if limit > 0 {
             let room = self.room.entry(*place).or_insert(limit);
             *room = room.saturating_sub(1);
@@ -163,7 +164,7 @@ impl ClaimQueues {
         Arc::ptr_eq(&self.served, &other.served)
     }
 
-    /// The queues with their limits, whatever room is left.
+    /// All queues with their limits, regardless of the room that is left.
     #[cfg(feature = "redis")]
     pub(crate) fn served(&self) -> &[ClaimQueue] {
         &self.served.queues

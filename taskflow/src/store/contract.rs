@@ -23,7 +23,7 @@ use crate::model::{
 /// The future that a call of a [`Store`] returns.
 pub type StoreFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
 
-/// The hints of a store, see [`Store::listen`]. It never ends.
+/// A stream of a store's hints, see [`Store::listen`]. It never ends.
 pub type HintStream = Pin<Box<dyn Stream<Item = Hint> + Send>>;
 
 /// A database that keeps tasks. This documentation is the specification: implement this trait to add a store.
@@ -82,22 +82,23 @@ pub trait Store: Any + fmt::Debug + Send + Sync {
     }
 
     /// Makes the schema, or brings it up to date, under a lock, so that any number of processes may do so at once. It
-    /// refuses a schema that is newer than this version of the store knows. The default is that of a store that needs none.
+    /// refuses a schema that is newer than this version of the store knows. The default, for a store without a schema, does
+    /// nothing.
     fn migrate(&self) -> StoreFuture<'_, ()> {
         Box::pin(std::future::ready(Ok(())))
     }
 
-    /// Fails where there is no store of this version, as a [`join`](Self::join) of a process that runs no tasks does; with
-    /// [`StoreError::missing`] where [`migrate`](Self::migrate) would make one. It writes nothing: a process that only looks
-    /// calls it instead of a join. The default is that of a store that needs no schema, or that has checked it when it was
-    /// opened.
+    /// Fails if there is no store of this version, as [`join`](Self::join) does for a process that runs no tasks. The error is
+    /// [`StoreError::missing`] if [`migrate`](Self::migrate) would create the store or update its schema. This call writes
+    /// nothing: a process that only reads the store calls it instead of `join`. The default always succeeds: it is for a store
+    /// that needs no schema, or that has checked its schema when it was opened.
     fn check(&self) -> StoreFuture<'_, ()> {
         Box::pin(std::future::ready(Ok(())))
     }
 
     /// Registers this process. The engine calls it once, before any other call. If the process
-    /// [runs tasks](InstanceInfo::runs), the store [migrates](Self::migrate) first. Any other process changes no schema: it
-    /// is refused with [`StoreErrorKind::NotAStore`] where there is none of this version. Joining again under the same id
+    /// [runs tasks](InstanceInfo::runs), the store [migrates](Self::migrate) first. Any other process changes no schema: its
+    /// join fails with [`StoreErrorKind::NotAStore`] if there is no store of this version. Joining again under the same id
     /// refreshes the entry.
     fn join<'a>(&'a self, instance: &'a InstanceInfo) -> StoreFuture<'a, ()>;
 
@@ -129,8 +130,8 @@ pub trait Store: Any + fmt::Debug + Send + Sync {
     fn insert(&self, batch: Arc<InsertBatch>) -> StoreFuture<'_, Vec<Result<Vec<Inserted>, Refusal>>>;
 
     /// The part of this store that answers without waiting; the default is `None`. If there is one, the engine inserts in the
-    /// task of each caller, without an `add_timeout`. It is right for a store in the process's own memory. Otherwise adds that
-    /// arrive while an insert is in flight share the next [`insert`](Self::insert).
+    /// task of each caller, without an `add_timeout`. Implement it for a store in the process's own memory. If there is none,
+    /// adds that arrive while an insert is in flight share the next [`insert`](Self::insert).
     fn immediate(&self) -> Option<&dyn Immediate> {
         None
     }
@@ -220,9 +221,10 @@ pub trait Store: Any + fmt::Debug + Send + Sync {
         Box::pin(futures_util::stream::pending())
     }
 
-    /// A stream of hints that there may be work, that tasks have ended, or that something was controlled, also by other
-    /// processes if the store can know. Hints are never needed for correctness. A store that does not know what changed
-    /// says [`Hint::Changed`]. The stream never ends; the store repairs its own errors.
+    /// A stream of hints that there may be work, that tasks have ended, or that something else has changed, such as a pause
+    /// or a request to stop. It includes the changes of other processes if the store can notice them. Hints are never needed
+    /// for correctness. A store that does not know what changed sends [`Hint::Changed`]. The stream never ends; the store
+    /// repairs its own errors.
     fn listen(&self) -> HintStream;
 
     /// The record of a task; `None` if there is none.
@@ -274,12 +276,12 @@ pub trait Store: Any + fmt::Debug + Send + Sync {
     /// How many tasks there are of each status.
     fn counts(&self) -> StoreFuture<'_, Counts>;
 
-    /// Every queue that has tasks, is paused, has a stored configuration or has refused a task, by name, with its
+    /// Every queue that has tasks, is paused, has a stored configuration or has refused a task, ordered by name, with its
     /// numbers. Of the limits, only stored ones are shown. A task that is due but blocked by its concurrency key counts
     /// as waiting. The number of due tasks may lag by up to one second behind tasks that have just come due.
     fn queues(&self) -> StoreFuture<'_, Vec<QueueInfo>>;
 
-    /// The state of each queue that is paused or has a stored configuration, by name. Every process reads it each
+    /// The state of each queue that is paused or has a stored configuration, ordered by name. Every process reads it each
     /// second, so it must cost next to nothing.
     fn queue_states(&self) -> StoreFuture<'_, Vec<QueueState>>;
 
@@ -291,8 +293,9 @@ pub trait Store: Any + fmt::Debug + Send + Sync {
         unsupported(self, "keeps no configurations of queues")
     }
 
-    /// The same if the stored configuration is `from`; a stored one that cannot be read counts as none. Answers whether it
-    /// was: else nothing changes. Two processes that change one configuration at once lose no change that way.
+    /// Like [`set_queue`](Self::set_queue), but only if the stored configuration is `from`; one that cannot be read counts as
+    /// none. Answers whether it was `from`; if not, nothing changes. So two processes that change one configuration at once
+    /// lose no change.
     fn replace_queue(
         &self,
         _queue: String,
@@ -317,7 +320,7 @@ pub trait Store: Any + fmt::Debug + Send + Sync {
     /// Answers for each, in order: `Ok`, or why it cannot be reopened.
     fn retry(&self, tasks: Vec<Reopen>) -> StoreFuture<'_, Vec<Result<(), crate::model::Error>>>;
 
-    /// Deletes the records of those of these tasks that have ended, with their logs. Answers how many.
+    /// Deletes the records and logs of these tasks, except of those that have not ended. Answers how many it deleted.
     fn delete(&self, ids: Vec<TaskId>) -> StoreFuture<'_, usize>;
 
     /// Replaces the arguments of tasks, if they still are what the caller has read. A run that is under way keeps those that
@@ -342,8 +345,8 @@ pub trait Store: Any + fmt::Debug + Send + Sync {
     ///
     /// A tick that is further [ahead](super::Fire::ahead) of the store's clock than its `Fire` allows is not handled:
     /// the answer is [`Early`](super::Fired::Early). Ticks for a start of the program are exempt. If the latest handled
-    /// tick is further ahead than that, it was handled before the clock was set back. The store ignores it, and the
-    /// tick that is handled now becomes the latest.
+    /// tick is further ahead than that, it was handled before the clock was set back. The store ignores that latest tick, and
+    /// the tick that is handled now becomes the latest.
     ///
     /// The default implementations of this call and of the four below are those of a store without schedules: it knows none,
     /// and answers [`StoreErrorKind::Unsupported`] to a tick or a change.
@@ -351,7 +354,7 @@ pub trait Store: Any + fmt::Debug + Send + Sync {
         unsupported(self, "keeps no schedules")
     }
 
-    /// Every schedule that has had a tick handled, is or was paused, has a definition, or is declared, by name.
+    /// Every schedule that has had a tick handled, is or was paused, has a definition, or is declared; ordered by name.
     fn schedules(&self) -> StoreFuture<'_, Vec<ScheduleState>> {
         Box::pin(std::future::ready(Ok(Vec::new())))
     }
@@ -395,8 +398,8 @@ pub trait Store: Any + fmt::Debug + Send + Sync {
     /// A write beyond a limit of [`Document`](super::Document) is refused, and writes nothing.
     ///
     /// Documents never slow down a claim or an insert, however many there are, and [`prune`](Self::prune) deletes those
-    /// that have expired. The default implementation keeps none and answers [`StoreErrorKind::Unsupported`]; then the
-    /// faces of taskflow show no statistics, no audit log and no sessions.
+    /// that have expired. The default implementation keeps none and answers [`StoreErrorKind::Unsupported`]; then
+    /// taskflow has no statistics, no audit log and no sessions.
     fn write_documents(&self, _writes: Vec<DocumentWrite>) -> StoreFuture<'_, Vec<Option<u64>>> {
         unsupported(self, "keeps no documents")
     }
@@ -410,13 +413,13 @@ pub trait Store: Any + fmt::Debug + Send + Sync {
     }
 }
 
-/// The answer of a store that does not have this, with a few words that say so.
+/// The error of a call that a store does not support. `fact` completes the sentence "the store X ...".
 fn unsupported<'a, T: Send + 'a>(store: &(impl Store + ?Sized), fact: &str) -> StoreFuture<'a, T> {
     let message = format!("the store {} {fact}", store.location());
     Box::pin(std::future::ready(Err(StoreError::new(StoreErrorKind::Unsupported, message))))
 }
 
-/// Arguments to store instead of others.
+/// New arguments for a task, and the stored ones that they replace.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct ReplaceArgs {
@@ -469,11 +472,11 @@ pub struct Capabilities {
     /// gather for the next call. More calls hide the round trip to the store; fewer calls share the cost of a commit
     /// among more tasks.
     pub inserts_at_once: usize,
-    /// Whether a renewal that has to wait makes all other writers wait too; default `false`. Then no other process can
+    /// Whether a renewal that has to wait makes all other writers wait too; default `false`. If `true`, no other process can
     /// take a lease meanwhile, and the engine gives up no run because of a slow renewal.
     pub waits_together: bool,
-    /// Whether [`Store::release_and_turn`] is one transaction; default `false`. Then the tasks of a web request that has been
-    /// answered are released and claimed in one write.
+    /// Whether [`Store::release_and_turn`] is one transaction; default `false`. If `true`, the engine releases and claims the
+    /// tasks of an answered web request in one write.
     pub releases_in_turns: bool,
 }
 
@@ -506,6 +509,6 @@ pub enum Hint {
     Changed,
     /// There may be work, and nothing else has changed.
     Work,
-    /// Tasks have ended that a caller may wait for, and nothing else has changed: no task may start for that reason.
+    /// Tasks have ended that a caller may wait for. Nothing else has changed: no further task can start because of this.
     Ends,
 }

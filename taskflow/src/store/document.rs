@@ -3,7 +3,7 @@ use std::time::{Duration, SystemTime};
 use crate::model::{StoreError, StoreErrorKind};
 
 /// A small value that a store keeps beside the tasks: a catalogue, a minute of statistics, an entry of the audit log, a
-/// session. The store does not know what a document means, so a new kind of them needs no new tables.
+/// session. The store does not know what a document means, so a new kind of document needs no new tables.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Document {

@@ -1,9 +1,9 @@
-//! A fingerprint of a schema. Until the first release the one migration is edited in place, so its number does not tell
-//! stores of two development versions apart. The fingerprint of its text does.
+//! A fingerprint of a schema. Until the first release the one migration is edited in place, so two development versions
+//! may make different stores with the same migration number. The fingerprint of the migration's text tells them apart.
 
 use crate::model::{StoreError, StoreErrorKind};
 
-/// FNV-1a: the hasher of the standard library may change between two versions of Rust.
+/// The FNV-1a hash of these texts. The hasher of the standard library may change between two versions of Rust.
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 pub(super) fn of<'a>(texts: impl IntoIterator<Item = &'a str>) -> String {
     let bytes = texts.into_iter().flat_map(str::bytes);
@@ -17,7 +17,7 @@ pub(super) fn of<'a>(texts: impl IntoIterator<Item = &'a str>) -> String {
 pub(super) fn missing(location: &str) -> StoreError {
     StoreError::missing(format!(
         "there is no store at {location} yet; start a manager on it with `.start()`, or run `taskflow migrate`: \
-         only these make the tables"
+         only these create it"
     ))
 }
 
@@ -26,8 +26,8 @@ pub(super) fn refused(location: &str) -> StoreError {
     StoreError::new(
         StoreErrorKind::NotAStore,
         format!(
-            "{location} was made by another development version of taskflow, and its tables differ; \
-             delete it, or use another file or `?namespace=NAME`"
+            "{location} was made by another development version of taskflow, and its layout differs; \
+             delete that store's data, or use another file or `?namespace=NAME`"
         ),
     )
 }

@@ -16,7 +16,7 @@ pub struct Finish {
     /// Lines that it logged and that were not reported before.
     pub lines: Vec<LogLine>,
     /// How many lines the task had before these, over all its attempts; `None` if that is not known. A store that has more
-    /// has some of these already, from a report that was repeated because its answer was lost, and skips them.
+    /// lines has the first of these already, from a report whose answer was lost. It skips those.
     pub lines_before: Option<u32>,
     /// Its last progress, if that was not reported before.
     pub progress: Option<Progress>,
@@ -29,7 +29,7 @@ impl Finish {
         Self { run, kind, lines: Vec::new(), lines_before: None, progress: None }
     }
 
-    /// The lines that a store does not have yet which has `stored` lines of the task.
+    /// The lines that are new to a store that has `stored` lines of the task.
     #[must_use]
     pub fn new_lines(&self, stored: u32) -> &[LogLine] {
         new_lines(&self.lines, self.lines_before, stored)
@@ -98,7 +98,7 @@ pub struct Report {
     /// New lines that it logged.
     pub lines: Vec<LogLine>,
     /// How many lines the task had before these, over all its attempts; `None` if that is not known. A store that has more
-    /// has some of these already, from a report that was repeated because its answer was lost, and skips them.
+    /// lines has the first of these already, from a report whose answer was lost. It skips those.
     pub lines_before: Option<u32>,
 }
 
@@ -109,7 +109,7 @@ impl Report {
         Self { run, progress, lines, lines_before: None }
     }
 
-    /// The lines that a store does not have yet which has `stored` lines of the task.
+    /// The lines that are new to a store that has `stored` lines of the task.
     #[must_use]
     pub fn new_lines(&self, stored: u32) -> &[LogLine] {
         new_lines(&self.lines, self.lines_before, stored)
@@ -158,7 +158,7 @@ pub enum HoldOutcome {
 pub struct Reopen {
     /// The task.
     pub id: TaskId,
-    /// After which time it is due, by the store's clock.
+    /// How long until it is due, by the store's clock.
     pub delay: Duration,
 }
 

@@ -1,4 +1,4 @@
-//! Sets of hints: what has changed in a store, as it is told to this process and to others.
+//! Sets of hints: they say what has changed in a store, to this process and to others.
 
 use std::ops::{BitOr, BitOrAssign};
 
@@ -12,7 +12,7 @@ pub(super) struct HintSet(u8);
 
 impl HintSet {
     pub(super) const NONE: Self = Self(0);
-    /// Tasks wait.
+    /// There may be work.
     pub(super) const WORK: Self = Self(1);
     /// Tasks have ended.
     pub(super) const ENDS: Self = Self(2);
@@ -51,7 +51,7 @@ impl HintSet {
         b'0' + self.0
     }
 
-    /// The changes that a message tells. One that this version does not know tells that anything may have changed.
+    /// The changes that a message's character stands for. A missing or unknown one stands for all changes.
     pub(super) fn of_character(character: Option<u8>) -> Self {
         match character {
             Some(known @ b'1'..=b'7') => Self(known - b'0'),
@@ -62,7 +62,7 @@ impl HintSet {
     /// Its hints.
     pub(super) fn hints(self) -> impl Iterator<Item = Hint> {
         let all = [(Self::OTHERS, Hint::Changed), (Self::WORK, Hint::Work), (Self::ENDS, Hint::Ends)];
-        // `Changed` says all that the others say.
+        // `Changed` includes the other hints.
         let most = if self.has(Self::OTHERS) { 1 } else { all.len() };
         all.into_iter().filter(move |(changes, _)| self.has(*changes)).map(|(_, hint)| hint).take(most)
     }
@@ -111,7 +111,7 @@ impl HintSender {
     }
 }
 
-/// Receives what is announced from its creation on.
+/// Receives the changes that are announced after its creation.
 #[derive(Debug)]
 pub(super) struct HintReceiver {
     announced: watch::Receiver<Announced>,
@@ -119,7 +119,7 @@ pub(super) struct HintReceiver {
 }
 
 impl HintReceiver {
-    /// Waits for changes. After the sender is gone nothing will change any more, and this never returns.
+    /// Waits for changes. Never returns once the sender is gone, because nothing will change any more.
     pub(super) async fn receive(&mut self) -> HintSet {
         if self.announced.changed().await.is_err() {
             std::future::pending::<()>().await;

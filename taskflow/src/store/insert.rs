@@ -71,8 +71,8 @@ pub enum Start {
     Wait,
     /// The task is running at once, leased to the inserting instance under the fence
     /// [`RunRef::FIRST_FENCE`](super::RunRef::FIRST_FENCE). It is pending instead if its queue is paused, if it is not
-    /// due yet, or if any due task waits in its queue, because that one is older or more urgent. The instance has a free slot
-    /// and claims by itself then, so other instances need no [hint](super::Hint).
+    /// due yet, or if any due task waits in its queue, because that one is older or more urgent. In each case the instance
+    /// has a free slot and claims by itself, so other instances need no [hint](super::Hint).
     LeaseIfIdle,
     /// As [`LeaseIfIdle`](Self::LeaseIfIdle), but even if due tasks wait in its queue.
     Lease,

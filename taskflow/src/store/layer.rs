@@ -16,8 +16,8 @@ use crate::model::{
     TaskFilter, TaskId, TaskRecord,
 };
 
-/// Calls a macro with every call of a [`Store`] that answers a future: whether it writes, its name, its arguments and its
-/// answer. Add a new call here: the compiler cannot tell that one is missing, because most have a default.
+/// Passes the signature of every [`Store`] method that returns a future to a macro: whether it writes, its name, its
+/// arguments and its answer. Add a new method here: the compiler does not notice a missing one, because most have a default.
 macro_rules! with_calls {
     ($with:ident) => {
         $with! {
@@ -68,7 +68,7 @@ macro_rules! with_calls {
 const READ: bool = false;
 const WRITE: bool = true;
 
-/// The calls of a layer, each passed on by default.
+/// The methods of [`StoreLayer`]; by default, each passes its call on.
 macro_rules! passed_on {
     ($($writes:ident $name:ident($($argument:ident: $type:ty),*) -> $answer:ty;)*) => {
         $(
@@ -84,7 +84,7 @@ macro_rules! passed_on {
     };
 }
 
-/// The calls of the store that a layer is.
+/// The [`Store`] methods of a layer; each calls the method of [`StoreLayer`].
 macro_rules! of_the_layer {
     ($($writes:ident $name:ident($($argument:ident: $type:ty),*) -> $answer:ty;)*) => {
         $(fn $name<'a>(&'a self, $($argument: $type),*) -> StoreFuture<'a, $answer> {
@@ -103,8 +103,8 @@ pub struct StoreCall {
     pub writes: bool,
 }
 
-/// A [`Store`] around another store: each call is passed on, unless the layer implements it. What is the same for all calls,
-/// such as a delay or a count, belongs in [`around`](Self::around).
+/// A [`Store`] around another store: it passes each call on, unless the layer implements it. Code for all calls, such as a
+/// delay or a counter, belongs in [`around`](Self::around).
 ///
 /// ```
 /// use std::sync::Arc;
@@ -149,8 +149,8 @@ pub trait StoreLayer: Any + fmt::Debug + Send + Sync {
     /// The store that this layer is around.
     fn inner(&self) -> &dyn Store;
 
-    /// Makes a call of the store inside. Every method that this layer does not implement goes through here. The default makes
-    /// the call.
+    /// Makes a call of the store inside. Every call that returns a [`StoreFuture`] goes through here, unless this layer
+    /// implements it. The default makes the call.
     fn around<'a, T: Send + 'a>(
         &'a self,
         _call: StoreCall,

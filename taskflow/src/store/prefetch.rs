@@ -1,4 +1,4 @@
-//! Which attempts of a task may be prefetched, as a database stores it.
+//! Which attempts of a task may be prefetched, as a number that a database stores.
 
 use crate::model::RetryPolicy;
 

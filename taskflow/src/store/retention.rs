@@ -59,8 +59,8 @@ impl Retention {
         Ok(self)
     }
 
-    /// How long tasks that ended in this status are kept. For any other status: as long as ended tasks without a length of
-    /// their own.
+    /// How long tasks that ended in this status are kept. For a status that is not final: the length for all statuses, as
+    /// given to [`new`](Self::new).
     #[must_use]
     pub fn of(&self, status: TaskStatus) -> Duration {
         let at = Self::STATUSES.iter().position(|ended| *ended == status);

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 use super::{InsertBatch, Inserted, Refusal};
 use crate::model::{TaskId, TickOutcome, time};
 
-/// One tick of a schedule. The first process that fires it handles it; for all others it is over.
+/// One tick of a schedule. The first process that fires it handles it; all others get the answer [`Fired::Before`].
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Fire {
@@ -46,7 +46,7 @@ pub enum FireAfter {
 }
 
 impl Fire {
-    /// A tick that inserts that task, or that only passes if `batch` is `None`. It may be any time ahead of the store's
+    /// A tick that inserts the task of `batch`; with `None`, the tick only passes. It may be any time ahead of the store's
     /// clock.
     #[must_use]
     pub fn new(schedule: String, tick: SystemTime, batch: Option<Arc<InsertBatch>>) -> Self {
@@ -146,7 +146,7 @@ pub struct ScheduleState {
     pub paused: bool,
     /// For a schedule that was added at run time: its definition, in the engine's own format.
     pub definition: Option<String>,
-    /// For a schedule that a program declares: the declaration that ticks.
+    /// For a schedule that a program declares: the declaration by which it ticks.
     pub declared: Option<Declaration>,
     /// How many ticks were skipped since the store first knew the schedule.
     pub skipped: u64,
@@ -267,7 +267,7 @@ impl ScheduleState {
             {
                 return;
             }
-            // The schedule ticked under this name before any program declared it, or it begins now.
+            // A schedule that ticked before any program declared it continues from its latest tick. Any other begins now.
             None if self.definition.is_none() => {
                 self.last_tick.get_or_insert(now);
             }
@@ -310,15 +310,15 @@ pub enum ScheduleChange {
     Removed,
     /// A program declares the schedule with this timing.
     ///
-    /// If it is already declared with the same timing, the timing stays as it is. Another timing ticks from now on, by
-    /// the store's clock; earlier ticks do not belong to it. But if a process that started later declared the current
-    /// timing, nothing changes. A schedule that was not known, or that ticked without a definition or declaration,
-    /// continues from its latest tick, or begins now.
+    /// If it is already declared with the same timing, only its [`since`](Declaration::since) changes, to the later of the
+    /// two starts. Another timing ticks from now on, by the store's clock; earlier ticks do not belong to it. But if a
+    /// process that started later declared the current timing, nothing changes. A schedule that was not known, or that
+    /// ticked without a definition or declaration, continues from its latest tick, or begins now.
     Declared {
         /// The timing, and the start of the process that declares it.
         declaration: Declaration,
-        /// The [`since`](Declaration::since) of a declaration that this one replaces even though that one is later,
-        /// because its processes are gone.
+        /// The [`since`](Declaration::since) of the declaration that this one replaces even if that one is later, because
+        /// the processes of that declaration are gone.
         instead_of: Option<SystemTime>,
     },
     /// No program declares the schedule any more. This applies only if its declaration is still the one of `since`. Its

@@ -45,7 +45,7 @@ enum Source {
 }
 
 impl StoreSource {
-    /// Opens the store, for a process that makes none: a file must be there already.
+    /// Opens the store for a process that creates none: a missing file is an error.
     pub(crate) fn open_existing(self) -> Result<Arc<dyn Store>, Error> {
         match self.0 {
             Source::Url(url) => open(&url, false),
@@ -53,8 +53,8 @@ impl StoreSource {
         }
     }
 
-    /// Opens the store; a file that is not there yet is made. For a file this blocks for a few milliseconds. A server is not
-    /// contacted yet.
+    /// Opens the store; a missing file is created. For a file this blocks for a few milliseconds. A server is not contacted
+    /// yet.
     ///
     /// # Errors
     /// [`Error::StoreUrl`] for a URL that cannot be used, and [`Error::Store`] for a file that cannot be opened.
@@ -115,7 +115,7 @@ impl IntoStore for &String {
     }
 }
 
-#[cfg_attr(not(feature = "sqlite"), allow(unused_variables, reason = "only a file is made"))]
+#[cfg_attr(not(feature = "sqlite"), allow(unused_variables, reason = "only SQLite creates a file"))]
 fn open(url: &str, makes: bool) -> Result<Arc<dyn Store>, Error> {
     let refuse = |message: String| Err(Error::StoreUrl { url: without_password(url), message });
     let Some((scheme, rest)) = url.split_once(':') else {

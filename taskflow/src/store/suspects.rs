@@ -1,4 +1,4 @@
-//! The other processes that seem to be dead to this one.
+//! The other processes that this process suspects to be dead.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -11,8 +11,8 @@ use crate::model::InstanceId;
 /// How often a process checks the liveness of the others, if there are few of them.
 const CHECK_EVERY: Duration = Duration::from_millis(200);
 
-/// The time between two checks of all processes together, if there are many: one process that notices a death is
-/// enough.
+/// With many processes, each checks more rarely, so that all together make about one check in this time. It is enough that
+/// one process notices a death.
 const SHARED_CHECK_EVERY: Duration = Duration::from_millis(50);
 
 /// The shortest time between two checks of one process.
@@ -68,9 +68,9 @@ impl<S: Clone + PartialEq> Suspects<S> {
     /// Records a check of all other processes, which began at `asked` and was answered at `answered`. Returns the
     /// processes that have shown no liveness for long enough to be considered dead.
     ///
-    /// A suspect is cleared when its sign is a different one, not when its old sign seems to be there again: the check
-    /// of another process can look like a sign, and a process that shows its liveness again gets a new sign. So two
-    /// checks are enough, however far apart they are.
+    /// Only a new sign clears a suspect: a process that shows its liveness again gets one. The old sign may only seem to be
+    /// there again, because the check of another process can look like a sign. So two checks are enough, however far apart
+    /// they are.
     pub(crate) fn note(&self, asked: Instant, answered: Instant, seen: Vec<Seen<S>>) -> Vec<Seen<S>> {
         let mut state = self.0.lock();
         let others = u32::try_from(seen.len()).unwrap_or(u32::MAX);

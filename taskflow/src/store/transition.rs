@@ -340,8 +340,8 @@ pub fn cancel_by_run_key(task: Option<&TaskState>) -> Decision<'static, bool> {
     }
 }
 
-/// Reopens an ended task at a user's request, with `attempts` more attempts: as many as its policy allows. It is due after
-/// `delay`. `key_holder` is another task that holds its idempotency key now.
+/// Reopens an ended task at a user's request; it is due after `delay`. It gets `attempts` more attempts: the number that its
+/// policy allows. `key_holder` is another task that holds its idempotency key now.
 #[must_use]
 pub fn retry(
     id: TaskId,

@@ -50,7 +50,7 @@ pub(super) fn without_password(url: &str) -> String {
     let hidden = format!("{scheme}://***");
     let (user, tail) = match rest.rsplit_once('@') {
         Some((before, tail)) => {
-            // A password in the query may have an `@` of its own.
+            // A password in the query may contain an `@`.
             if before.split(['?', '&']).skip(1).any(is_secret) {
                 return hidden;
             }

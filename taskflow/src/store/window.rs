@@ -9,8 +9,8 @@ use crate::model::{RateLimit, time};
 ///
 /// Starts are counted in slices of a hundredth of the limit's length ([`RateLimit::per`]). A slice is remembered until
 /// all of it is older than that length. So no interval of that length, wherever it begins, contains more starts than
-/// the limit; and a start is at most a hundredth of the length later than it could be. If the length of a limit shrinks
-/// to less than a hundredth, the window begins anew, because the remembered slices are longer than the new length.
+/// the limit; and a start is at most a hundredth of the length later than it could be. If the length of a limit shrinks, a
+/// slice that ends more than the new length and more than 60 s in the future is forgotten.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct StartWindow {

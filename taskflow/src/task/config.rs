@@ -16,7 +16,7 @@ pub struct TaskConfig {
     pub priority: i16,
     /// The queue.
     pub queue: &'static str,
-    /// Whether an added task starts at once if this process has a free slot, before any waiting task.
+    /// Whether an added task starts at once if the process that adds it has a free slot, before any waiting task.
     pub eager: bool,
     /// How often and when it is retried.
     pub policy: RetryPolicy,

@@ -15,8 +15,8 @@ use super::{States, Stop};
 use crate::model::{Extensions, LogLevel, LogLine, NewTask, Progress, Tags, TaskId, TraceContext};
 use crate::seam::Seam;
 
-/// The context of a running task: its id, attempt and deadline, functions to log and to report progress, and the request to
-/// stop. Take it as a parameter, or get it with [`current`](Self::current) in any function that the task calls.
+/// The context of a running task: its id, attempt and deadline, methods to log and to report progress, and the request to
+/// stop. Take it as a parameter of the task, or get it with [`current`](Self::current) in any function that the task calls.
 ///
 /// ```
 /// use taskflow::{LogLevel, TaskContext};
@@ -42,11 +42,11 @@ pub struct TaskContext(Arc<Inner>);
 struct Inner {
     parts: ContextParts,
     deadline: OnceLock<SystemTime>,
-    /// What middleware puts in for the body.
+    /// The values that middleware passes to the body.
     extensions: OnceLock<Extensions>,
-    /// The span of this run, until the run ends, if anybody records it.
+    /// The span of this run, until the run ends, if a `tracing` subscriber records it.
     span: OnceLock<Box<Mutex<Span>>>,
-    /// Its ids, if an adapter knows them.
+    /// The ids of that span, if a [`Tracing`](crate::observe::Tracing) adapter knows them.
     trace: OnceLock<TraceContext>,
     stop: Stop,
     pending: Mutex<PendingReport>,
@@ -84,7 +84,7 @@ pub(crate) struct RunEnv {
     pub(crate) report_queue: ReportQueue,
     /// Whether log lines are `tracing` events too.
     pub(crate) log_events: bool,
-    /// The names of tasks with sealed log lines, which are no events.
+    /// The names of the tasks with sealed log lines. These lines are not sent as `tracing` events.
     pub(crate) sealed_logs: HashSet<&'static str>,
 }
 
@@ -140,8 +140,8 @@ impl TaskContext {
         CURRENT.try_with(Self::clone).ok()
     }
 
-    /// Runs `body` as part of this task. Inside another part of it, such as a middleware, `body` sees what that part has set,
-    /// for example its span.
+    /// Runs `body` as part of this task, in its context and its span. Code that already runs as part of it, such as a
+    /// middleware, keeps its own current span.
     pub(crate) fn sync_scope<T>(&self, body: impl FnOnce() -> T) -> T {
         if CURRENT.try_with(|current| Arc::ptr_eq(&current.0, &self.0)).unwrap_or(false) {
             return body();
@@ -161,7 +161,7 @@ impl TaskContext {
         let _ = self.0.span.set(Box::new(Mutex::new(span)));
     }
 
-    /// Takes the span of this attempt, whose last part it is.
+    /// Takes the span of this attempt, to end it.
     pub(crate) fn take_span(&self) -> Option<Span> {
         self.0.span.get().map(|span| mem::replace(&mut *span.lock(), Span::none()))
     }
@@ -184,7 +184,7 @@ impl TaskContext {
         &self.0.parts.queue
     }
 
-    /// The queue, to share it.
+    /// The queue, as a shared pointer.
     pub(crate) fn shared_queue(&self) -> &Arc<str> {
         &self.0.parts.queue
     }
@@ -207,7 +207,7 @@ impl TaskContext {
         &self.0.parts.tags
     }
 
-    /// The tags, to share them.
+    /// The tags, as a shared map.
     pub(crate) fn shared_tags(&self) -> &Tags {
         &self.0.parts.tags
     }
@@ -238,7 +238,7 @@ impl TaskContext {
         }
     }
 
-    /// The time that the task was scheduled for: its `run_at`, or the tick of its schedule.
+    /// The time that the task was scheduled for, by `run_at` or `run_in` of the add or by its schedule; `None` if by neither.
     #[must_use]
     pub fn scheduled_for(&self) -> Option<SystemTime> {
         self.0.parts.scheduled_for
@@ -246,7 +246,7 @@ impl TaskContext {
 
     /// The trace that this run belongs to, for the headers of outgoing calls: the span of this attempt if a
     /// [`Tracing`](crate::observe::Tracing) is installed and records it, and otherwise the trace in which the task was added.
-    /// `None` if there is neither. A task that this one adds gets it by itself.
+    /// `None` if there is neither. A task that this task adds is put into it automatically.
     ///
     /// ```
     /// # #[taskflow::task]
@@ -278,8 +278,8 @@ impl TaskContext {
     /// shutdown has [`cancel_grace`](crate::TaskManagerBuilder::cancel_grace) to clean up and return; then it is dropped. After a
     /// timeout, or when the lease ends or is lost, there is no grace: an async task is dropped at once.
     ///
-    /// A task that returns after it noticed a cancel ends as `cancelled`, independent of its return value. After a shutdown it
-    /// goes back to the queue if it may run again, and becomes `interrupted` if not.
+    /// A task that returns after it noticed a cancel ends as `cancelled`, whatever it returns. After a shutdown it goes back to
+    /// the queue if it may run again, and otherwise becomes `interrupted`.
     ///
     /// ```
     /// use taskflow::TaskContext;
@@ -351,7 +351,8 @@ impl TaskContext {
     /// bytes of messages, over all its attempts. After that, one more line says that further lines are dropped.
     ///
     /// Each line is also a `tracing` event with the target `taskflow::log` and the id of the task, unless
-    /// [`log_events`](crate::TaskManagerBuilder::log_events) is off.
+    /// [`log_events`](crate::TaskManagerBuilder::log_events) is off or the log lines of this task are
+    /// [sealed](crate::TaskManagerBuilder#method.encrypt).
     pub fn log(&self, level: LogLevel, message: impl Into<String>) {
         let message = message.into();
         let env = &self.0.parts.env;
@@ -398,7 +399,7 @@ impl TaskContext {
         self.0.pending.lock().begin(self.0.parts.log_lines)
     }
 
-    /// Ends a report. If nobody knows that it was stored, its lines are put back before the lines that were logged since.
+    /// Ends a report. If it may not have been stored, its lines are put back, before the lines that were logged since.
     pub(crate) fn reported(&self, said: Said, is_stored: bool) {
         match is_stored {
             true => self.0.pending.lock().has_stored(&said),

@@ -1,4 +1,4 @@
-//! Builds the type-erased descriptor of a task: how to decode its arguments, inject its values and run it.
+//! Builds the type-erased descriptor of a task, which decodes its arguments, injects its values and runs it.
 
 use super::{
     ArgumentError, BlockingBody, BlockingTask, BoxFuture, Descriptor, Location, Parameter, Payload, RunError,

@@ -1,4 +1,4 @@
-//! Task descriptors: tasks without their types, as the registry holds and the engine runs them.
+//! Task descriptors: tasks without their types, as the registry keeps them and the engine runs them.
 
 use std::fmt;
 

@@ -29,8 +29,8 @@ pub(crate) struct Said {
 }
 
 impl PendingReport {
-    /// Adds a line, if the run may still log it: at most that many lines, and bytes of messages. One more line says that
-    /// further lines are dropped.
+    /// Adds a line, unless the run has already logged `most_lines` lines or `most_bytes` bytes of messages. At that limit, one
+    /// more line says that further lines are dropped.
     pub(super) fn log(&mut self, mut line: LogLine, (most_lines, most_bytes): (u32, u32)) {
         if self.truncated {
             return;
@@ -40,7 +40,7 @@ impl PendingReport {
         let (at, attempt) = (line.at, line.attempt);
         let fits = line.message.len() <= room && lines < most_lines;
         if !fits {
-            // The part that fits is kept. So the stored totals show a later attempt that the limit is reached.
+            // Keep the part that fits. So a later attempt sees from the stored totals that the limit is reached.
             line.message.truncate(line.message.floor_char_boundary(room));
         }
         if lines < most_lines && (fits || !line.message.is_empty()) {
@@ -54,13 +54,13 @@ impl PendingReport {
         }
     }
 
-    /// Marks that there is something to report. Answers whether it was not marked before.
+    /// Marks that there is something to report. Returns `false` if that was already marked.
     pub(super) fn announce(&mut self) -> bool {
         !mem::replace(&mut self.announced, true)
     }
 
-    /// Takes what there is to report; `None` if there is nothing, or if everything has been taken for the last time. The task had
-    /// `before` lines before this run.
+    /// Takes everything that has not been reported; `None` if there is nothing, or after [`take_last`](Self::take_last). The task
+    /// had `before` lines before this run.
     pub(super) fn begin(&mut self, before: u32) -> Option<Said> {
         self.announced = false;
         if self.ended || (self.progress.is_none() && self.lines.is_empty()) {
@@ -70,7 +70,7 @@ impl PendingReport {
         Some(self.take(before))
     }
 
-    /// Takes everything for the last time; `None` while a report is on its way.
+    /// Takes everything for the last time; `None` while a report is in flight.
     pub(super) fn take_last(&mut self, before: u32) -> Option<Said> {
         if self.reporting {
             return None;
@@ -84,12 +84,13 @@ impl PendingReport {
         Said { progress: self.progress.take(), lines: mem::take(&mut self.lines), lines_before }
     }
 
-    /// Counts what has been stored.
+    /// Counts the stored lines.
     pub(super) fn has_stored(&mut self, said: &Said) {
         self.stored = self.stored.saturating_add(u32::try_from(said.lines.len()).unwrap_or(u32::MAX));
     }
 
-    /// Puts back what may not have been stored, before what was said since.
+    /// Puts back a report that may not have been stored: its lines before those logged since, and its progress unless there is a
+    /// newer one.
     pub(super) fn put_back(&mut self, said: Said) {
         let Said { progress, mut lines, .. } = said;
         lines.append(&mut self.lines);
@@ -97,7 +98,7 @@ impl PendingReport {
         self.progress = self.progress.take().or(progress);
     }
 
-    /// Marks that the report is no longer on its way.
+    /// Marks that the report is no longer in flight.
     pub(super) fn end(&mut self) {
         self.reporting = false;
     }

@@ -20,7 +20,7 @@ pub(crate) struct Registered {
     /// The name or the alias.
     pub(crate) key: &'static str,
     pub(crate) task: &'static Descriptor,
-    /// The place of the task among all tasks of the program.
+    /// The index of the task among all tasks of the program.
     pub(crate) index: usize,
     pub(crate) name: Arc<str>,
     /// The policy of its attribute.
@@ -63,7 +63,7 @@ impl Registry {
         (Self { by_name, all: descriptors }, duplicates)
     }
 
-    /// Keeps only the tasks of these names. Returns an [`Error::UnknownTask`] for each name that is not registered.
+    /// Keeps only the tasks with these names or aliases. Returns an [`Error::UnknownTask`] for each name that is not registered.
     pub(crate) fn keep_only(&mut self, wanted: &[String]) -> Vec<Error> {
         let (mut kept, mut unknown) = (FastMap::default(), Vec::new());
         for name in wanted {

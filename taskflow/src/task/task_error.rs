@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use super::Steering;
 
-/// An error that can override the retry policy of its task. `?` converts any error to it, and then the policy decides about the
-/// next attempt. An error made with [`abort`](Self::abort), [`retry_in`](Self::retry_in) or [`snooze`](Self::snooze) decides
-/// itself.
+/// An error that can override the retry policy of its task. Return it from a task that must decide what follows a failure. `?`
+/// converts any error to it, and then the policy decides about the next attempt. An error made with [`abort`](Self::abort),
+/// [`retry_in`](Self::retry_in) or [`snooze`](Self::snooze) decides itself.
 ///
 /// ```
 /// use std::time::Duration;
@@ -26,28 +26,30 @@ use super::Steering;
 /// }
 /// ```
 ///
-/// Like `anyhow::Error` it does not implement [`std::error::Error`], because then `?` could not convert every error. Converted to
-/// a `Box<dyn Error + Send + Sync>` it does, and keeps its effect there, even as the source of another error.
+/// Like `anyhow::Error` it does not implement [`std::error::Error`], because then `?` could not convert every error. To use it
+/// as one, convert it to a `Box<dyn Error + Send + Sync>`. There it keeps its effect, even as the source of another error.
 pub struct TaskError {
     steering: Steering,
     error: Box<dyn StdError + Send + Sync>,
 }
 
 impl TaskError {
-    /// Do not retry, because a further attempt would fail too.
+    /// An error after which the task is not retried, because a further attempt would fail too.
     #[must_use]
     pub fn abort(error: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
         Self { steering: Steering::Abort, error: error.into() }
     }
 
-    /// Retry after `delay` instead of the policy's back-off, if an attempt is left. `delay` is at most a century.
+    /// An error after which the task is retried after `delay` instead of the policy's back-off, if an attempt is left. A longer
+    /// `delay` than a century counts as a century.
     #[must_use]
     pub fn retry_in(delay: Duration, error: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
         Self { steering: Steering::RetryIn(delay), error: error.into() }
     }
 
-    /// Run again after `delay`, and do not count this attempt. Use it when something that the task waits for is not ready yet. A
-    /// task may snooze `max_snoozes` times (an option of the task, default 100); one more snooze is a failed attempt.
+    /// Not a failure: the task runs again after `delay`, and this attempt does not count. Use it when something that the task
+    /// needs is not ready yet. A task may snooze `max_snoozes` times (an option of the task, default 100); one more snooze is a
+    /// failed attempt.
     #[must_use]
     pub fn snooze(delay: Duration) -> Self {
         Self { steering: Steering::Snooze(delay), error: format!("snoozed for {delay:?}").into() }

@@ -2,7 +2,8 @@
 
 use super::{Call, Task};
 
-/// A function annotated with `#[task]`, passed by its name. `Params` is always inferred.
+/// A function annotated with `#[task]`, passed by its name, as [`add_task`](crate::TaskManager::add_task) takes it. `Params` is
+/// always inferred.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a task",
     label = "expected the name of a function annotated with `#[taskflow::task]`"

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::{ArgumentError, BoxFuture, ContextError, Descriptor, Needs, Payload, TaskContext, TaskOutcome};
 use crate::model::AddError;
 
-/// A task as a type. `#[task]` implements it; do not implement it by hand. It is public so that generic helpers can name it:
+/// A task as a type. `#[task]` implements it; do not implement it by hand. Use it as a bound in generic helpers:
 ///
 /// ```
 /// use taskflow::{AddError, Task, TaskHandle, TaskManager, task::TaskFn};

@@ -11,13 +11,13 @@ use crate::seam::Seam;
 use crate::store::MemoryStore;
 use crate::task::{Payload, Task};
 
-/// How exactly `run_in` compares.
+/// By how much the time in `run_in` may differ.
 const TOLERANCE: Duration = Duration::from_secs(1);
 
-/// How often `within` looks.
+/// The pause between two checks of `within`.
 const LOOK_EVERY: Duration = Duration::from_millis(5);
 
-/// What a wish finds: nothing if it fits, else what is there instead.
+/// Checks a record: `None` if it fits the wish, otherwise what the record has instead.
 type Check = Box<dyn Fn(&TaskRecord) -> Option<String> + Send + Sync>;
 
 struct Wish {
@@ -144,7 +144,7 @@ impl<'t, T: Task> AssertAdded<'t, T> {
         found
     }
 
-    /// Waits until such a task was added, in real time. Answers the handles of all.
+    /// Waits, in real time, until at least one such task has been added. Answers the handles of all.
     ///
     /// # Panics
     /// If none was added in time.
@@ -217,7 +217,7 @@ pub(super) fn decoded<T: Task>(record: &TaskRecord) -> T::Args {
     }
 }
 
-/// The records of the tasks of this type, in the order of their adds, with what is sealed opened.
+/// The records of the tasks of this type, decrypted, in the order of their adds.
 pub(super) fn records_of<T: Task>(memory: &MemoryStore, manager: &TaskManager) -> Vec<TaskRecord> {
     let name = T::DESCRIPTOR.config().name;
     let records = memory.records().into_iter().filter(|record| record.name == name);

@@ -1,4 +1,4 @@
-//! The faces of a test's tasks.
+//! The HTTP API and the dashboard of a test's tasks.
 
 use axum::Router;
 use axum::extract::Request;
@@ -9,9 +9,9 @@ use super::tasks::TestTasks;
 use crate::web::{Access, Actor, Admin, Role};
 
 impl TestTasks {
-    /// The router of the API at `/api/v1`, and of the dashboard if the feature `dashboard` is on. Every request comes from an
-    /// actor named `test` with that role, and from the site itself unless its headers say otherwise. So there is no login, and
-    /// `tower::ServiceExt::oneshot` asks it without a server.
+    /// The router of the API at `/api/v1`, and of the dashboard if the feature `dashboard` is on. Every request counts as sent
+    /// by an actor named `test` with that role, and, unless its headers say otherwise, by a page of the site itself. So there
+    /// is no login, and `tower::ServiceExt::oneshot` calls the router without a server.
     ///
     /// ```standalone_crate
     /// use axum::body::Body;
@@ -48,7 +48,7 @@ impl TestTasks {
     }
 }
 
-/// A request as a page of the site sends it.
+/// Marks a request as sent by a page of the site, unless it has an `Origin` or a `Sec-Fetch-Site` header.
 async fn from_own_site(mut request: Request) -> Request {
     let headers = request.headers_mut();
     if !headers.contains_key(header::ORIGIN) {

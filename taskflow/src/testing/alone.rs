@@ -1,8 +1,8 @@
-//! One body alone.
+//! Runs a single task's body in a test.
 
 #![allow(
     clippy::needless_pass_by_value,
-    reason = "a task is named by its function, which is passed as everywhere"
+    reason = "a task is named by its function, which is passed by value everywhere"
 )]
 
 use std::time::SystemTime;
@@ -75,7 +75,7 @@ impl TestRun {
         self
     }
 
-    /// The instant of the run. Default: now.
+    /// The instant of the run. Default: the start of this second.
     pub fn at(mut self, moment: impl Moment) -> Self {
         self.tasks = self.tasks.starts_at(moment);
         self
@@ -93,7 +93,7 @@ impl TestRun {
     /// Runs the body.
     ///
     /// # Panics
-    /// If the arguments cannot be stored, if a state is missing, and if the body does not end within 10 s.
+    /// If the arguments cannot be stored, if a state is missing, or if the body does not end within 10 s.
     pub async fn run(self) -> Alone {
         let t = self.tasks.start().await;
         let began_at = t.now();
@@ -115,7 +115,7 @@ impl TestRun {
 pub struct Alone {
     /// The task after the run.
     pub ran: Ran,
-    /// What it logged.
+    /// The log lines of the task.
     pub logs: Vec<LogLine>,
     /// The tasks that it added, in the order of their adds.
     pub added: Vec<TaskRecord>,

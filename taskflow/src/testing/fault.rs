@@ -9,7 +9,7 @@ use super::Length;
 use crate::model::StoreErrorKind;
 use crate::store::StoreCall;
 
-/// The calls of a store, in groups.
+/// A group of store calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Op {
@@ -37,7 +37,7 @@ pub enum Op {
     Control,
     /// The reads.
     Read,
-    /// A process that joins or leaves.
+    /// A process that joins or leaves, and the call that creates or upgrades the tables.
     Join,
 }
 
@@ -125,15 +125,15 @@ impl Fault {
         Self::new(op, Effect::LoseAnswer, Some(1))
     }
 
-    /// The next such call is done after that time: of the test's clock around its own store, of the system's around a real
-    /// one.
+    /// The next such call is done after that time. [`TestTasks`](super::TestTasks) measures the time by its own clock, a
+    /// [`FaultyStore`](super::FaultyStore) by the system's.
     #[must_use]
     pub fn delay(op: Op, length: impl Length) -> Self {
         Self::new(op, Effect::Delay(length.length()), Some(1))
     }
 
-    /// The next such call is done at once, and its caller waits that long for the answer. What it was given, such as a lease,
-    /// may be over by then.
+    /// The next such call is done at once, and its caller waits that long for the answer. A lease in the answer may have
+    /// ended by then.
     #[must_use]
     pub fn late_answer(op: Op, length: impl Length) -> Self {
         Self::new(op, Effect::LateAnswer(length.length()), Some(1))
@@ -193,7 +193,7 @@ impl Faults {
         self.0.lock().clear();
     }
 
-    /// What happens to this call: at most one delay, one delay of its answer, and one of the others.
+    /// What happens to this call: at most one delay, one delay of its answer, and one refusal or lost answer.
     pub(super) fn of(&self, call: Call) -> Happens {
         let mut faults = self.0.lock();
         let Happens { mut delay, mut late, mut end } = Happens::default();

@@ -8,7 +8,7 @@ use crate::model::{Error, StoreError, StoreErrorKind};
 use crate::seam::Seam;
 use crate::store::{IntoStore, Store, StoreCall, StoreFuture, StoreLayer};
 
-/// A store around any other, also a real one, with the faults that a test gives it. A clone is the same store.
+/// A store around any other store, also a real one. It has the faults that a test gives it. A clone is the same store.
 ///
 /// ```
 /// use taskflow::testing::{Fault, FaultyStore, Op};
@@ -33,7 +33,7 @@ pub struct FaultyStore {
 }
 
 impl FaultyStore {
-    /// A store around that one, without faults for now.
+    /// Wraps a store. It has no faults yet.
     ///
     /// # Errors
     /// Those of opening the store.
@@ -45,7 +45,7 @@ impl FaultyStore {
         Self { inner, faults: Faults::default(), seam }
     }
 
-    /// Gives the store a fault, beside those that it has.
+    /// Gives the store one more fault.
     pub fn fault(&self, fault: Fault) {
         self.faults.add(fault);
     }

@@ -1,4 +1,4 @@
-//! The store of a test: a memory store whose claims wait for the test.
+//! The store of a test: a memory store from which workers claim tasks only when the test lets them.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -27,7 +27,7 @@ pub(super) enum Mode {
     Live,
 }
 
-/// A memory store whose claims wait for the test. A clone is the same store.
+/// A memory store from which workers claim tasks only when the test lets them. A clone is the same store.
 #[derive(Clone)]
 pub(super) struct GatedStore {
     pub(super) memory: MemoryStore,
@@ -64,7 +64,7 @@ impl GatedStore {
         self.gate.lock().left = tasks;
     }
 
-    /// Ends what [`open`](Self::open) began, and answers what happened since the last time.
+    /// Undoes [`open`](Self::open), and answers what happened since the gate was closed last.
     pub(super) fn close(&self) -> Drained {
         let mut gate = self.gate.lock();
         gate.left = if self.mode == Mode::Live { usize::MAX } else { 0 };
@@ -81,7 +81,7 @@ impl GatedStore {
         self.gate.lock().wanted.push_back(id);
     }
 
-    /// Whether a wanted task has not been claimed. It is no longer wanted.
+    /// Takes back [`want`](Self::want). Answers whether the task had not been claimed yet.
     pub(super) fn unwant(&self, id: TaskId) -> bool {
         let mut gate = self.gate.lock();
         let before = gate.wanted.len();
@@ -181,7 +181,7 @@ impl StoreLayer for GatedStore {
         // A release waits for its task to run, so it must not be part of the turn that starts the task.
         capabilities.releases_in_turns = false;
         if self.mode == Mode::Inline {
-            // An add waits for a task that adds others, each in a write of its own.
+            // An add waits for its task, and that task may add others: no two adds may share a write.
             capabilities.inserts_at_once = usize::MAX;
             capabilities.max_batch = 1;
         }

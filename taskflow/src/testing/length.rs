@@ -1,4 +1,4 @@
-//! Lengths of time as tests write them.
+//! Lengths of time and instants, as tests write them.
 
 use std::time::{Duration, SystemTime};
 

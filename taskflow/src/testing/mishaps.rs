@@ -1,8 +1,8 @@
-//! What a test makes go wrong: the store, the next attempt of a task, and workers.
+//! Lets things go wrong in a test: the store, the next attempt of a task, and workers.
 
 #![allow(
     clippy::needless_pass_by_value,
-    reason = "a task is named by its function, which is passed as everywhere"
+    reason = "a task is named by its function, which is passed by value everywhere"
 )]
 
 use std::fmt;
@@ -65,7 +65,7 @@ impl TestTasks {
     /// Starts one more worker, a process of its own.
     ///
     /// # Panics
-    /// If it cannot start, as while the store is away.
+    /// If it cannot start, for example because the store is away.
     pub async fn second_worker(&self) {
         if let Err(error) = self.carried(self.start_worker()).await {
             panic!("the worker cannot start: {error}");
@@ -79,13 +79,13 @@ impl TestTasks {
         self.workers.len()
     }
 
-    /// The number of those that are not frozen.
+    /// The number of workers that were not killed and are not frozen.
     #[must_use]
     pub fn awake_workers(&self) -> usize {
         self.workers.awake()
     }
 
-    /// Kills the oldest worker as `kill -9` does: it hands nothing back, and its leases are left to end.
+    /// Kills the oldest worker as `kill -9` does: it hands nothing back, and its leases must run out.
     ///
     /// # Panics
     /// If there is no worker.
@@ -94,37 +94,37 @@ impl TestTasks {
         self.clock.quiet().await;
     }
 
-    /// Shuts the oldest worker down that goes on, as a deploy does. Its running tasks have that long to end, and time passes
-    /// meanwhile.
+    /// Shuts down the oldest worker that is not frozen, as a deploy does. Its running tasks have until `timeout` to end, and
+    /// the clock of the test moves meanwhile.
     ///
     /// # Panics
-    /// If there is no worker that goes on.
+    /// If there is no such worker.
     pub async fn stop_worker(&self, timeout: impl Length) -> ShutdownReport {
         let Some(manager) = self.workers.take_awake() else {
             panic!("there is no worker to stop; `second_worker` starts one")
         };
         let report = self.carried(manager.shutdown(timeout.length())).await;
         self.clock.quiet().await;
-        // Its runtime is that of the test, which waits for it.
+        // A shutdown fails only if its runtime ends first, and that is the test's own.
         report.unwrap_or_default()
     }
 
-    /// Freezes the oldest worker that goes on, as a long pause of its machine does: it renews nothing and ends nothing.
+    /// Freezes the oldest worker that is not frozen, as a long pause of its machine does: it renews no lease and ends no run.
     ///
     /// # Panics
-    /// If there is no worker that goes on.
+    /// If there is no such worker.
     pub async fn freeze_worker(&self) {
         assert!(self.workers.freeze(), "there is no worker to freeze; `second_worker` starts one");
         self.clock.quiet().await;
     }
 
-    /// Lets all frozen workers go on. What they ended too late must lose.
+    /// Lets all frozen workers go on. The store must refuse the results of runs that it has recovered meanwhile.
     pub async fn thaw(&self) {
         self.workers.thaw();
         self.clock.quiet().await;
     }
 
-    /// Lets all leases end now, and moves on the runs that are lost thereby.
+    /// Ends all leases now, and recovers the tasks that lose their run or their hold by this.
     pub async fn expire_leases(&self) {
         self.store.memory.expire_leases();
         self.carried(self.manager.recover()).await;

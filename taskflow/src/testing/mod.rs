@@ -1,4 +1,4 @@
-//! Tools for tests. For the tests of a program: [`TestTasks`] (feature `testing`). For those who write a store:
+//! Tools for tests. For the tests of a program: [`TestTasks`] (feature `testing`). For authors of a store:
 //! `contract` (feature `store-contract`).
 
 #[cfg(feature = "testing")]

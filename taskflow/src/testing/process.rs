@@ -1,4 +1,4 @@
-//! The processes of a test.
+//! The workers of a test, each simulated as a process of its own.
 
 use std::sync::Arc;
 
@@ -27,7 +27,7 @@ impl Processes {
         self.0.lock().len()
     }
 
-    /// The number of those that are not frozen.
+    /// The number of processes that are not frozen.
     pub(super) fn awake(&self) -> usize {
         self.0.lock().iter().filter(|process| !process.is_frozen).count()
     }
@@ -37,13 +37,13 @@ impl Processes {
         self.0.lock().iter().for_each(|process| process.manager.wake());
     }
 
-    /// The number of runs in the processes that go on.
+    /// The number of runs in the processes that are not frozen.
     pub(super) fn runs(&self) -> usize {
         let processes = self.0.lock();
         processes.iter().filter(|it| !it.is_frozen).map(|it| it.manager.runs()).sum()
     }
 
-    /// Kills the oldest. Answers whether there was one.
+    /// Kills the oldest process. Answers whether there was one.
     pub(super) fn kill(&self) -> bool {
         let mut processes = self.0.lock();
         if processes.is_empty() {
@@ -55,14 +55,14 @@ impl Processes {
         true
     }
 
-    /// Takes the oldest that goes on.
+    /// Takes out the oldest process that is not frozen.
     pub(super) fn take_awake(&self) -> Option<TaskManager> {
         let mut processes = self.0.lock();
         let at = processes.iter().position(|process| !process.is_frozen)?;
         Some(processes.remove(at).manager)
     }
 
-    /// Freezes the oldest that goes on. Answers whether there was one.
+    /// Freezes the oldest process that is not frozen. Answers whether there was one.
     pub(super) fn freeze(&self) -> bool {
         let mut processes = self.0.lock();
         let Some(process) = processes.iter_mut().find(|process| !process.is_frozen) else { return false };

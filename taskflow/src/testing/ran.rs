@@ -1,4 +1,4 @@
-//! What happened in a test.
+//! The runs of a test, and how they ended.
 
 use serde::de::DeserializeOwned;
 
@@ -18,11 +18,11 @@ pub struct Drained {
     pub retrying: usize,
     /// The runs whose tasks were cancelled.
     pub cancelled: usize,
-    /// The runs that were interrupted, and whose tasks may not run twice.
+    /// The runs that were interrupted, and whose tasks may not run again.
     pub interrupted: usize,
     /// The runs that went back to their queue without counting as an attempt.
     pub handed_back: usize,
-    /// The runs whose results came too late: they were lost before.
+    /// The runs whose results came too late: the store had already recovered their tasks.
     pub stale: usize,
 }
 
@@ -41,18 +41,18 @@ impl Default for Drain {
 }
 
 impl Drain {
-    /// What is due, without a limit.
+    /// Drains all due tasks, without a limit.
     pub fn new() -> Self {
         Self { scheduled: false, limit: usize::MAX }
     }
 
-    /// Whether tasks that are due later run too, each at its time: the clock moves.
+    /// Whether to run tasks that are due later, too. The clock moves to the time of each.
     pub fn scheduled(mut self, scheduled: bool) -> Self {
         self.scheduled = scheduled;
         self
     }
 
-    /// The most runs that begin.
+    /// The maximum number of runs that begin.
     pub fn limit(mut self, runs: usize) -> Self {
         self.limit = runs;
         self

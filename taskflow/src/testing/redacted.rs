@@ -9,10 +9,10 @@ use serde_json::Value;
 use super::tasks::TestTasks;
 use crate::model::{TaskRecord, time};
 
-/// Instants of a record that are no further apart are one: a time that is waited for is met to a few microseconds.
+/// Instants of a record that are less than this apart count as one: a timer may fire some microseconds after its time.
 const SAME: Duration = Duration::from_millis(10);
 
-/// A record without what differs from run to run. See [`TestTasks::redacted`].
+/// A record without the values that differ from run to run. See [`TestTasks::redacted`].
 #[derive(Clone, PartialEq, Serialize)]
 #[serde(transparent)]
 pub struct Redacted(Value);
@@ -34,8 +34,9 @@ impl TestTasks {
     /// The record as JSON that is the same in each run of the test, for a snapshot: `insta::assert_snapshot!(t.redacted(&record))`.
     ///
     /// An id is `[task 1]`, in the order of the adds of the test, and a process `[instance 1]`, in the order of the attempts of
-    /// the task. Instants are `[time 1]`, `[time 2]` in their order: equal ones have one number, and jitter changes none. Hosts,
-    /// process ids and traces are `[host]`, `[pid]` and `[trace]`. Fields without a value are left out.
+    /// the task. Instants are `[time 1]`, `[time 2]` in their order. Instants less than 10 ms apart share a number, and
+    /// jitter does not change the numbers. Hosts, process ids and traces are `[host]`, `[pid]` and `[trace]`. Fields that are
+    /// null or empty are left out.
     ///
     /// ```standalone_crate
     /// use taskflow::testing::TestTasks;
@@ -89,7 +90,7 @@ impl TestTasks {
     /// ```
     ///
     /// # Panics
-    /// If the record cannot be JSON, as one whose result is none.
+    /// If the record cannot be written as JSON, for example because its result is not JSON.
     #[must_use]
     #[track_caller]
     pub fn redacted(&self, record: &TaskRecord) -> Redacted {
@@ -110,7 +111,7 @@ impl TestTasks {
         Redacted(json)
     }
 
-    /// The ids that the test knows, each with its name.
+    /// The ids that the test knows, each with its placeholder.
     fn names(&self, record: &TaskRecord) -> Vec<(String, String)> {
         let tasks = self.records().into_iter().map(|record| record.id.to_string());
         let tasks = unique(tasks.chain([record.id.to_string()]));
@@ -153,7 +154,7 @@ fn name_ids(json: &mut Value, names: &[(String, String)]) {
     }
 }
 
-/// Removes the fields without a value: of the record and its attempts, not of arguments and results.
+/// Removes the null and empty fields of the record and of its attempts, but none inside arguments and results.
 fn leave_out_nothing(json: &mut Value) {
     let Value::Object(fields) = json else { return };
     fields.retain(|_, value| match value {
@@ -176,7 +177,7 @@ impl Times {
             record;
         let own = [Some(*created_at), Some(*run_at), *scheduled_for, *expires_at, *started_at, *finished_at];
         let attempts = record.attempts.iter().flat_map(|it| [Some(it.started_at), it.finished_at]);
-        // As the text has them.
+        // The JSON has microseconds.
         let in_micros = |at| time::from_micros(time::to_micros(at));
         let mut times: Vec<_> = own.into_iter().chain(attempts).flatten().map(in_micros).collect();
         times.sort_unstable();

@@ -1,8 +1,8 @@
-//! `TestTasks`: tasks under a test.
+//! `TestTasks`: a store, a clock and workers that a test controls.
 
 #![allow(
     clippy::needless_pass_by_value,
-    reason = "a task is named by its function, which is passed as everywhere"
+    reason = "a task is named by its function, which is passed by value everywhere"
 )]
 
 use std::fmt;
@@ -24,18 +24,18 @@ use crate::seam::{Seam, TestClock, World};
 use crate::store::{MemoryStore, Store};
 use crate::task::{Task, TaskFn};
 
-/// How long a test waits for bodies that are busy with something of their own, in real time.
+/// How long a test waits, in real time, for bodies that wait for something else than its clock.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A step of the configuration. It is applied to every process of the test.
 type Configure = Arc<dyn Fn(TaskManagerBuilder) -> TaskManagerBuilder + Send + Sync>;
 
-/// Tasks under a test: a store, a clock and workers of its own, which the test moves.
+/// A store, a clock and workers that a test controls.
 ///
 /// In the default mode nothing runs by itself: a test says what runs ([`run`](Self::run), [`drain`](Self::drain)) and how
 /// time passes ([`advance`](Self::advance)). Adds go through [`manager`](Self::manager), which is what the program under test
-/// gets. Everything is as in production but the clock and the moment of the claim: the arguments are encoded and decoded,
-/// leases are renewed, retries wait. Values share nothing, so tests run in parallel.
+/// gets. Only the clock and the moment of the claim differ from production: the arguments are encoded and decoded, leases are
+/// renewed, retries wait. Two values share nothing, so tests can run in parallel.
 ///
 /// ```standalone_crate
 /// use taskflow::testing::TestTasks;
@@ -97,7 +97,7 @@ impl fmt::Debug for TestTasksBuilder {
 }
 
 impl TestTasksBuilder {
-    /// An add returns after the task has run once, if it is due. It is stored before, so look-ups work.
+    /// Runs each due task once before its add returns. The task is stored first, so look-ups work.
     pub fn inline(mut self) -> Self {
         self.mode = Mode::Inline;
         self
@@ -120,7 +120,7 @@ impl TestTasksBuilder {
         self.configure(move |builder| builder.only(names.clone()))
     }
 
-    /// Sets any option of the manager. It is called for each process of the test.
+    /// Sets any option of the manager. The closure is called for each process of the test.
     pub fn configure(
         mut self,
         configure: impl Fn(TaskManagerBuilder) -> TaskManagerBuilder + Send + Sync + 'static,
@@ -135,7 +135,7 @@ impl TestTasksBuilder {
         self
     }
 
-    /// Puts a store of the test's own around that of the test, below its faults.
+    /// Wraps the store in another one. Faults apply to a call before it reaches this wrapper.
     pub fn around(
         mut self,
         around: impl Fn(Arc<dyn Store>) -> Arc<dyn Store> + Send + Sync + 'static,
@@ -144,17 +144,17 @@ impl TestTasksBuilder {
         self
     }
 
-    /// How long to wait for bodies that are busy with something of their own, such as a socket, in real time. Default: 10 s.
+    /// How long to wait, in real time, for bodies that wait for something else than the clock, such as a socket. Default: 10 s.
     pub fn patience(mut self, patience: Duration) -> Self {
         self.patience = patience;
         self
     }
 
     /// Checks that the tasks of this program can start with these options, and starts nothing: each task has its state and its
-    /// queue, no two have one name, the names of [`only`](Self::only) and of `run_queues` exist, and each option has a value
-    /// that it may have. The compiler has already checked cron expressions and time zones.
+    /// queue, no two have the same name, the names of [`only`](Self::only) and of `run_queues` exist, and each option has a
+    /// valid value. The compiler has already checked cron expressions and time zones.
     ///
-    /// Hand it the options of the program, so that a deployment cannot fail for what a test could have said:
+    /// Pass the options of the program, so that a test finds the mistakes that would make a deployment fail:
     ///
     /// ```standalone_crate
     /// use taskflow::testing::TestTasks;
@@ -176,7 +176,7 @@ impl TestTasksBuilder {
     /// ```
     ///
     /// # Panics
-    /// If `start` of a manager would refuse something. The message lists everything that is wrong.
+    /// If [`TaskManagerBuilder::start`] would refuse something. The message lists everything that is wrong.
     #[track_caller]
     pub fn check(self) {
         let wrong = builder(&self.configure).wrong();
@@ -187,7 +187,7 @@ impl TestTasksBuilder {
     /// Starts a worker.
     ///
     /// # Panics
-    /// If the configuration is refused, as `start` of a manager would.
+    /// If [`TaskManagerBuilder::start`] refuses the configuration.
     pub async fn start(self) -> TestTasks {
         match self.try_start().await {
             Ok(tasks) => tasks,
@@ -241,7 +241,7 @@ impl TestTasks {
         }
     }
 
-    /// The manager for the program under test: it adds, reads and controls. The workers are processes beside it.
+    /// The manager for the program under test: it adds, reads and controls. Tasks run in separate workers.
     #[must_use]
     pub fn manager(&self) -> &TaskManager {
         &self.manager
@@ -307,7 +307,7 @@ impl TestTasks {
         }
     }
 
-    /// The task as it is now, with the end of its last attempt.
+    /// The task as it is now, with the outcome of its last attempt.
     ///
     /// # Panics
     /// If there is none.
@@ -338,7 +338,7 @@ impl TestTasks {
     /// Runs one attempt of a task now, whatever its time, its queue and its limits say: claim, decoding, body, result.
     ///
     /// # Panics
-    /// If the task is not pending, if no worker knows its name, and if the attempt does not end in time.
+    /// If the task is not pending, if no worker knows its name or has a free slot, or if the attempt does not end in time.
     pub async fn run(&self, task: impl Into<TaskId>) -> Ran {
         let id = task.into();
         let before = self.record(id);
@@ -369,7 +369,7 @@ impl TestTasks {
         Ran { record: self.manager.opened(self.record(id)) }
     }
 
-    /// Runs all that is due, and what that adds.
+    /// Runs all due tasks, and the due tasks that these add.
     ///
     /// # Panics
     /// If a body does not end in time, unless the test itself [holds](Self::hold_next) it.
@@ -377,7 +377,7 @@ impl TestTasks {
         self.drain_with(Drain::new()).await
     }
 
-    /// Like [`drain`](Self::drain), with a limit, or with what is due later.
+    /// Like [`drain`](Self::drain), with a limit, or with the tasks that are due later.
     ///
     /// # Panics
     /// As [`drain`](Self::drain).
@@ -395,12 +395,12 @@ impl TestTasks {
         self.store.close()
     }
 
-    /// Runs what is due until nothing is. `must_end`: bodies must end.
+    /// Runs due tasks until none is left. `must_end`: panics if a body does not end.
     pub(super) async fn run_due(&self, must_end: bool) {
         loop {
             let before = self.store.drained().started;
             if must_end || !self.store.is_live() {
-                // Workers hear nothing of a gate that opens. In live mode they find due work themselves.
+                // Nothing else tells the workers that the gate has opened. In live mode they find due tasks by themselves.
                 self.workers.wake();
             }
             self.clock.quiet().await;
@@ -423,7 +423,7 @@ impl TestTasks {
         format!("after {:?} these still run: {}", self.patience, names.join(", "))
     }
 
-    /// Waits until something has happened. `false` if nothing did in time.
+    /// Waits until the engine has worked and is idle again. `false` if that does not happen in time.
     async fn next_quiet(&self) -> bool {
         if self.patience.is_zero() {
             return false;
@@ -431,7 +431,7 @@ impl TestTasks {
         Seam::default().timeout(self.patience, self.clock.next_quiet()).await.is_ok()
     }
 
-    /// Waits for ends of a task, also for those that lie in the past.
+    /// Returns a [`Spy`], which waits until a task of this type has ended.
     pub fn spy<P, T: Task>(&self, task: impl TaskFn<P, Task = T>) -> Spy<'_, T> {
         let _ = task;
         Spy { tasks: self, task: std::marker::PhantomData }
@@ -454,17 +454,18 @@ impl fmt::Debug for TestTasks {
     }
 }
 
-/// Waits for ends of a task. See [`TestTasks::spy`].
+/// Waits until a task of one type has ended. See [`TestTasks::spy`].
 pub struct Spy<'t, T> {
     tasks: &'t TestTasks,
     task: std::marker::PhantomData<fn() -> T>,
 }
 
 impl<T: Task> Spy<'_, T> {
-    /// Waits until a task of this type with such arguments has ended, and answers the first. An end in the past counts.
+    /// Waits until a task of this type with such arguments has ended. Answers the one that was added first. A task that has
+    /// already ended counts.
     ///
     /// # Panics
-    /// If there is none in time.
+    /// If there is none, and the store does not change within the [patience](TestTasksBuilder::patience).
     pub async fn ended(&self, with: impl Fn(&T::Args) -> bool) -> Ran {
         let t = self.tasks;
         let mut changes = t.store.memory.changes();

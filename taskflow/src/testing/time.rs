@@ -35,8 +35,8 @@ impl TestTasks {
     /// Lets time pass until the next thing happens, for no longer than `longest`.
     pub(super) async fn pass(&self, longest: Duration) {
         let event = self.store.memory.next_event();
-        // Leases are renewed at their times while there are any. What is overdue waits for the next look at the store. Else
-        // nobody notices how often the store is looked at.
+        // The timers of renewals count only while there are leases. The pauses between two polls of the store count only if
+        // something in the store is overdue, because a poll must find it.
         let has_leases = self.store.memory.has_leases();
         let most = match event {
             Some(Duration::ZERO) => Wait::Pause,
@@ -50,7 +50,7 @@ impl TestTasks {
         self.run_due(false).await;
     }
 
-    /// Awaits something of the engine. Time passes while it waits for nothing else, as for a slow store.
+    /// Awaits a call of the engine. Whenever the engine is idle, time passes, so that a slow store can answer.
     pub(super) async fn carried<F: Future>(&self, future: F) -> F::Output {
         let mut future = pin!(future);
         loop {

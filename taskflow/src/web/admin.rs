@@ -10,7 +10,7 @@ use super::site::Site;
 use crate::admin::{Args, Console, Sessions};
 use crate::manager::TaskManager;
 
-/// The dashboard and the API of a task manager, as a router of axum. There is none without an [`Access`].
+/// The dashboard and the API of a task manager, as an axum router. It always needs an [`Access`].
 ///
 /// ```
 /// use axum::Router;
@@ -36,7 +36,7 @@ pub struct Admin {
 }
 
 impl Admin {
-    /// The dashboard and the API of these tasks, for those whom `access` lets in.
+    /// The dashboard and the API of these tasks. `access` decides who may use them.
     pub fn new(tasks: &TaskManager, access: Access) -> Self {
         if access.is_open() {
             tracing::warn!(
@@ -70,7 +70,7 @@ impl Admin {
         self
     }
 
-    /// The name of the environment, in a colour, so that nobody takes production for staging.
+    /// Shows the name of the environment on each page, in a colour, so that nobody takes production for staging.
     pub fn environment(mut self, name: impl Into<String>, accent: Accent) -> Self {
         self.desk.environment = Some((name.into(), accent));
         self
@@ -82,8 +82,9 @@ impl Admin {
         self
     }
 
-    /// A link on the page of each task. `{name}`, `{queue}`, `{id}`, `{trace_id}` and `{tag.k}` in the URL are replaced. A task
-    /// without a trace has no link with `{trace_id}`.
+    /// Adds a link to the page of each task. `{name}`, `{queue}`, `{id}`, `{trace_id}` and `{tag.k}` in the URL are replaced; a
+    /// missing tag by nothing. A task without a trace has no link with `{trace_id}`. A URL must begin with `http://` or
+    /// `https://`.
     pub fn link(mut self, label: impl Into<String>, url: impl Into<String>) -> Self {
         self.desk.links.push(Link { label: label.into(), template: url.into() });
         self
@@ -95,8 +96,8 @@ impl Admin {
         self
     }
 
-    /// Allows the session's cookie over plain http to other hosts than loopback. Everybody on the way can then take over the
-    /// session.
+    /// Allows the session's cookie over plain http to other hosts than loopback. Anybody who can read the traffic can then
+    /// take over the session.
     pub fn insecure_cookies(mut self) -> Self {
         self.desk.site.insecure_cookies = true;
         self

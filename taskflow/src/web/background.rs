@@ -18,7 +18,7 @@ use crate::task::{Call, IntoNewTask, Standalone, Task, TaskFn};
 /// - If the handler panics or answers 5xx, its tasks are cancelled, with the reason in their records.
 /// - If the client disconnects or a timeout layer drops the handler, the tasks run, because they were accepted.
 /// - An `eager` task is not held.
-/// - A crash during the hold loses nothing: a hold is a lease.
+/// - A crash during the hold loses nothing: a hold is a lease, and the tasks run when it has expired.
 /// - Waiting for a task in the handler ([`TaskHandle::wait`](crate::TaskHandle::wait)) releases it: it begins at once, and
 ///   the handler's later response does not affect it.
 ///
@@ -48,7 +48,7 @@ use crate::task::{Call, IntoNewTask, Standalone, Task, TaskFn};
 pub struct BackgroundTasks(pub(super) Hold);
 
 impl BackgroundTasks {
-    /// Adds a task by its name and arguments, as [`TaskManager::add_task`] does, and holds it until the response.
+    /// Adds a task by its function and arguments, as [`TaskManager::add_task`] does, and holds it until the response.
     pub fn add_task<T: Task, P>(&self, task: impl TaskFn<P, Task = T>, args: T::Args) -> AddTask<T::Value> {
         self.0.add_task(task, args)
     }
@@ -98,8 +98,8 @@ impl IntoResponse for BackgroundTasksRejection {
 }
 
 /// Answers 429 with `Retry-After` for a full queue, 413 for a task that is too large, and 422 for a task that a hook refused,
-/// each with the error's text. Answers
-/// 503 for an unreachable store and 500 for a mistake in the program; their text goes only to the log.
+/// each with the error's text. Answers 503 if the store failed, its answer was lost, or the manager has been shut down, and 500
+/// for a mistake in the program; their text goes only to the log.
 impl IntoResponse for AddError {
     fn into_response(self) -> Response {
         let status = status_code(&self);

@@ -36,10 +36,10 @@ pub(crate) struct Call {
     pub(crate) query: Vec<(String, String)>,
     /// The path under which the router is mounted, without a slash at its end: empty, or `/admin/tasks`.
     pub(crate) base: String,
-    /// The address of the client, if the server tells it.
+    /// The address of the client, if the server provides it.
     pub(crate) remote: Option<Arc<str>>,
     pub(crate) face: Face,
-    /// The body, until it is read. Behind a lock, since a body may not be shared among threads, and a call is.
+    /// The body, until it is read. It is behind a lock because threads share a call, and a [`Body`] alone cannot be shared.
     pub(crate) body: Mutex<Body>,
 }
 
@@ -83,7 +83,7 @@ impl Call {
         }
     }
 
-    /// A parameter of the path. The route has it.
+    /// A parameter of the path, which the route must have.
     pub(crate) fn param(&self, name: &str) -> &str {
         let found = self.params.iter().find(|(key, _)| key == name);
         found.map_or("", |(_, value)| value)
@@ -104,7 +104,8 @@ impl Call {
         text(&self.parts.headers, name)
     }
 
-    /// The body as JSON. Only `application/json` is taken: a form of another site cannot send that.
+    /// The body as JSON; an empty one counts as `{}`. Only `application/json` is accepted: a form of another site cannot send
+    /// that.
     pub(crate) async fn json<T: DeserializeOwned>(&self) -> Result<T, Problem> {
         let kind = self.header(&CONTENT_TYPE).unwrap_or_default();
         if !is(kind, "application/json") {
@@ -136,7 +137,7 @@ impl Call {
         Ok(form_urlencoded::parse(&bytes).into_owned().collect())
     }
 
-    /// The body, if it has at most `limit` bytes.
+    /// The body, if it has at most `limit` bytes and arrives within 30 s. It can be read once.
     pub(crate) async fn bytes(&self, limit: usize) -> Result<axum::body::Bytes, Problem> {
         let body = std::mem::take(&mut *self.body.lock());
         match self.seam().timeout(BODY_WITHIN, axum::body::to_bytes(body, limit)).await {
@@ -159,7 +160,7 @@ fn is(content_type: &str, kind: &str) -> bool {
     content_type.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case(kind)
 }
 
-/// A response of that JSON.
+/// A response with this value as JSON.
 pub(crate) fn json(status: StatusCode, value: &impl Serialize) -> Response {
     let bytes = serde_json::to_vec(value).expect("the value has no map with keys that are not text");
     let mut response = Response::new(Body::from(bytes));
@@ -168,12 +169,12 @@ pub(crate) fn json(status: StatusCode, value: &impl Serialize) -> Response {
     response
 }
 
-/// A response without a body that leads the browser to another page by `GET`.
+/// A redirect (303): the browser gets the other page with `GET`.
 #[cfg(feature = "dashboard")]
 pub(crate) fn see_other(location: &str) -> Response {
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::SEE_OTHER;
-    // A location is built from paths and encoded query strings.
+    // A location is built from paths and encoded query strings. Only the `next` of a login may be an invalid header.
     let location = HeaderValue::from_str(location).unwrap_or(HeaderValue::from_static("."));
     response.headers_mut().insert(header::LOCATION, location);
     response

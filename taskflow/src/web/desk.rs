@@ -50,7 +50,7 @@ impl Accent {
 #[cfg_attr(not(feature = "dashboard"), expect(dead_code, reason = "only pages have links"))]
 pub(crate) struct Link {
     pub(crate) label: String,
-    /// A URL with `{name}`, `{queue}`, `{id}` and `{tag.k}`.
+    /// A URL with `{name}`, `{queue}`, `{id}`, `{trace_id}` and `{tag.k}`.
     pub(crate) template: String,
 }
 
@@ -74,7 +74,7 @@ pub(crate) struct Desk {
 }
 
 impl Desk {
-    /// The record as this actor may see it.
+    /// The record with the arguments and the result that this actor may see.
     pub(crate) fn shown(&self, actor: &Actor, mut record: TaskRecord) -> TaskRecord {
         if actor.may(Permission::ViewSecrets) {
             return record;

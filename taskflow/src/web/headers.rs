@@ -1,13 +1,13 @@
-//! The headers of requests, and those of every answer.
+//! Reads headers of requests, and sets the security headers of every answer.
 
 use axum::response::Response;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
-/// Nothing is loaded from elsewhere, nothing inline is executed, and no other page may frame these.
+/// Pages load nothing from other sites and execute nothing inline, and no page may show them in a frame.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; \
                       connect-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'";
 
-/// Adds the security headers. A handler sets `Cache-Control` only for what may be kept.
+/// Adds the security headers. An answer may be cached only if its handler has set `Cache-Control`.
 pub(crate) fn secure(response: &mut Response) {
     let headers = response.headers_mut();
     let set: [(HeaderName, &'static str); 6] = [

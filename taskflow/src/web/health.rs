@@ -1,4 +1,4 @@
-//! For load balancers: whether the process answers, and whether its store does. For Prometheus: the metrics.
+//! Routes for load balancers (does the process answer, does its store answer?) and for Prometheus (the metrics).
 
 use std::time::Duration;
 

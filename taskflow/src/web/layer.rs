@@ -70,7 +70,7 @@ pub(super) fn trace_of(headers: &HeaderMap) -> Option<TraceContext> {
     let mut parents = headers.get_all("traceparent").iter();
     let parent = parents.next()?.to_str().ok()?;
     if parents.next().is_some() {
-        // Which of them is true, nobody knows.
+        // Nobody knows which of them is the right one.
         return None;
     }
     let states = headers.get_all("tracestate").iter().map(|state| state.to_str().ok());
@@ -78,7 +78,8 @@ pub(super) fn trace_of(headers: &HeaderMap) -> Option<TraceContext> {
     TraceContext::from_headers(parent, state.as_deref())
 }
 
-/// The response of a handler, which ends the request's hold. The future of [`BackgroundTasksService`].
+/// The future of [`BackgroundTasksService`]. It ends the request's hold if the handler panics, fails or is dropped; otherwise the
+/// body of the response ends it.
 #[derive(Debug)]
 pub struct ResponseFuture<F> {
     inner: Pin<Box<F>>,

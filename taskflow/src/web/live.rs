@@ -1,7 +1,8 @@
-//! The pulse: the numbers that all open pages of a process share.
+//! The pulse: the numbers that all open pages of a router share.
 //!
-//! One reader per process reads counts and queues while somebody watches, and nobody reads while nobody does. It rests for at
-//! least 20 times as long as its last read took, so that any number of pages costs the store at most a twentieth of its time.
+//! One reader per router reads counts and queues while a stream is open, and stops when none is. After each read it rests 20
+//! times as long as the read took, at least 1 s and at most 30 s. So the number of open pages does not matter, and reads take at
+//! most a twentieth of the time, unless one takes longer than 1.5 s.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -19,20 +20,20 @@ use crate::model::{Counts, Error, QueueInfo};
 use crate::model::{InstanceInfo, ScheduleInfo, TaskFilter, TaskInfo, TaskPhase};
 use crate::seam::Instant;
 
-/// The most open streams of one process.
+/// The most open streams of one router.
 const MAX_VIEWERS: usize = 64;
 
 /// The shortest and the longest rest between two reads.
 const REST: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
 
-/// How many times as long as a read took the reader rests.
+/// The rest after a read takes this many times as long as the read.
 const DUTY: u32 = 20;
 
-/// How old the parts may be that change rarely: schedules, workers and the catalogue.
+/// How old the parts that change rarely may be: schedules, workers, the catalogue, tag keys and the number of retries.
 #[cfg(feature = "dashboard")]
 const RARELY: Duration = Duration::from_secs(10);
 
-/// Up to how many tasks that wait for another attempt are counted.
+/// Tasks that wait for another attempt are counted up to this number.
 #[cfg(feature = "dashboard")]
 const MAX_RETRYING: usize = 10_000;
 
@@ -44,7 +45,7 @@ pub(crate) struct Beat {
     pub(crate) queues: Arc<[QueueInfo]>,
     #[cfg(feature = "dashboard")]
     pub(crate) rare: Arc<Rare>,
-    /// The error of the store, if the read failed; the numbers are then those of the last one.
+    /// The error of the store, if the read failed. The numbers are then those of the last successful read.
     pub(crate) away: Option<String>,
     read_at: Instant,
     cost: Duration,
@@ -75,7 +76,7 @@ impl Beat {
         Self { queues: queues.into(), ..self.clone() }
     }
 
-    /// Whether anything differs that a list of tasks shows.
+    /// Whether tasks have changed since `earlier`, as far as the counts and the queues show it.
     pub(crate) fn differs(&self, earlier: &Self) -> bool {
         let seen = |queue: &QueueInfo| (queue.pending, queue.scheduled, queue.running, queue.finished);
         self.counts != earlier.counts || !self.queues.iter().map(seen).eq(earlier.queues.iter().map(seen))
@@ -133,7 +134,7 @@ impl Drop for Viewer {
 }
 
 impl Live {
-    /// The numbers for a page: the last read if it is fresh, else a new one. Readers at the same time share it.
+    /// The numbers for a page: of the last read if it is fresh, else of a new read. Simultaneous callers share one read.
     ///
     /// # Errors
     /// When the store fails.
@@ -181,7 +182,7 @@ impl Live {
     }
 }
 
-/// Reads until nobody watches.
+/// Reads until no stream is open.
 async fn read(shared: Arc<Shared>, tasks: TaskManager) {
     loop {
         let rest = match shared.beat(&tasks).await {
@@ -224,7 +225,7 @@ impl Shared {
             None => Arc::new(Rare {
                 schedules: tasks.schedules().await?,
                 workers: tasks.instances().await?,
-                // A store without documents has no catalogue; its pages do without.
+                // A store without documents has no catalogue: then the pages show no types.
                 types: tasks.tasks().await.unwrap_or_default(),
                 tag_keys: TagKeys::read(tasks).await?,
                 retrying: retrying(tasks).await?,
@@ -246,7 +247,7 @@ impl Shared {
     }
 }
 
-/// How many tasks wait for another attempt; `None` if they are too many, or too sparse among others, to be counted.
+/// How many tasks wait for another attempt; `None` if they are too many to be counted, or too few among many others.
 #[cfg(feature = "dashboard")]
 async fn retrying(tasks: &TaskManager) -> Result<Option<u64>, Error> {
     let count = tasks.count(TaskFilter::new().phase(TaskPhase::Retrying), MAX_RETRYING).await?;

@@ -12,10 +12,10 @@ use super::call::Call;
 use super::problem::Problem;
 use crate::admin::{Actor, AuditOutcome, By, Permission, Session, throttle};
 
-/// The longest name and password that are tried, in bytes.
+/// The longest name or password that is checked, in bytes.
 const MAX_FIELD: usize = 1024;
 
-/// Logs in. Answers the cookie to set and the actor.
+/// Logs in. Returns the cookie to set and the actor.
 pub(crate) async fn log_in(
     call: &Call,
     name: &str,
@@ -32,7 +32,7 @@ pub(crate) async fn log_in(
     if name.len() > MAX_FIELD || password.len() > MAX_FIELD {
         return Err(wrong());
     }
-    // The hash of the name: names that do not exist are counted too, and may be anything.
+    // The key has the hash of the name, because names that do not exist are counted too, and can be any text.
     let mut keys = vec![format!("user:{}", hex(&Sha256::digest(name)[..16]))];
     keys.extend(call.remote.as_ref().map(|remote| format!("from:{remote}")));
     if !throttle::may_try(&site.console, &keys).await? {
@@ -54,7 +54,7 @@ pub(crate) async fn log_in(
         user_agent: agent[..agent.floor_char_boundary(200)].to_owned(),
     };
     site.sessions.begin(&site.console, key_of(&secret), &session).await?;
-    // A session that this browser had before ends: it gets a new secret.
+    // A session that this browser had before ends: the browser gets a new secret.
     if let Some(old) = cookie(&call.parts, site) {
         site.sessions.end(&site.console, &key_of(&old)).await?;
     }
@@ -62,7 +62,7 @@ pub(crate) async fn log_in(
     Ok((set_cookie(&call.parts, site, &secret, 7 * 24 * 3600)?, user.actor().clone()))
 }
 
-/// Logs out, in all processes, and everywhere if `everywhere` is set. Answers the cookie to set.
+/// Ends the session of this request in all processes; with `everywhere`, all sessions of its user. Returns the cookie to set.
 pub(crate) async fn log_out(call: &Call, everywhere: bool) -> Result<HeaderValue, Problem> {
     let (access, site) = (&call.desk.access, &call.desk.site);
     if let Some(secret) = cookie(&call.parts, site) {
@@ -89,7 +89,7 @@ pub(crate) fn with_cookie(mut response: Response, cookie: HeaderValue) -> Respon
     response
 }
 
-/// Whether a path is one of this router, so that a login may lead there.
+/// Whether this is a path on this server, so that a login may redirect to it.
 #[cfg(any(test, feature = "dashboard"))]
 pub(crate) fn is_local(next: &str) -> bool {
     let is_path = next.starts_with('/') && !next.starts_with("//") && !next.starts_with("/\\");

@@ -1,7 +1,8 @@
-//! Adding tasks from axum handlers, so that they run after the response; and, with the features `api` and `dashboard`, the
-//! faces for people and programs: [`Admin`].
+//! Adds tasks from axum handlers, so that they run after the response. With the features `api` and `dashboard` it also has the
+//! REST API and the dashboard: [`Admin`].
 //!
-//! Every request to them passes one table of routes, which says what it needs: an actor, a permission, its own site.
+//! Every request to these passes one table of routes. The table says whether the request needs an actor or a permission; a
+//! request that changes something must also come from a page of the same site, or from a program with a bearer token.
 //! The OpenAPI document at `/api/v1/openapi.json` is made from the same table.
 //!
 //! # Errors of the API
@@ -9,13 +10,14 @@
 //!
 //! | code | status | |
 //! |---|---|---|
-//! | `unauthenticated` | 401 | no token or session, or a wrong one |
+//! | `unauthenticated` | 401 | no token or session, or a wrong one; a wrong name or password |
 //! | `forbidden`, `cross_origin` | 403 | the permission is missing; the request comes from another site |
-//! | `not_found`, `unknown_queue`, `unknown_schedule` | 404 | there is no such thing, or the actor may not see it |
+//! | `not_found`, `unknown_queue`, `unknown_schedule` | 404, 405, 422 | there is no such thing, or the actor may not see it |
 //! | `not_retryable`, `not_ended`, `key_taken`, `declared` | 409 | the task or schedule does not allow it now |
+//! | `sealed` | 409 | this process lacks the key for a sealed part, or the part was changed |
 //! | `changed` | 409 | the number of matching tasks is not the expected one |
 //! | `unknown_task` | 409 | no live process knows the task that is to be added |
-//! | `invalid`, `empty_filter` | 400, 415, 422 | a field or the body is invalid |
+//! | `invalid`, `empty_filter` | 400, 408, 415, 422 | a field or the body is invalid, or the body did not arrive in time |
 //! | `refused`, `hook_failed` | 422, 500 | a hook on adds refused the task, or panicked |
 //! | `too_large` | 413, 414 | the body is over 2 MiB, the query string over 8 KiB, or the task too large |
 //! | `too_many`, `queue_full` | 429, 503 | too many tries to log in, streams or tasks |

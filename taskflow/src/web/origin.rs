@@ -1,8 +1,8 @@
 //! Whether a request that changes something comes from a page of this site.
 //!
-//! Browsers say so in `Sec-Fetch-Site`, and older ones, or on plain http, in `Origin`. The rule is that of Go 1.25's
-//! `CrossOriginProtection`, but a request with neither header is allowed only with a bearer token: then no cookie of a
-//! browser let it in.
+//! Browsers say so in `Sec-Fetch-Site`; old browsers, and all browsers on plain http, in `Origin`. The rule is that of Go 1.25's
+//! `CrossOriginProtection`, except that a request with neither header is allowed only with a bearer token, which a page of
+//! another site cannot send.
 
 use http::header::{self, HeaderName};
 use http::request::Parts;
@@ -20,7 +20,7 @@ pub(crate) fn is_own(parts: &Parts, public_origin: Option<&str>) -> bool {
         return site == "same-origin";
     }
     if parts.headers.contains_key(header::ORIGIN) {
-        // A value that is not text is none of ours. `null` has no authority.
+        // A value that is not text is no origin of this site. `null` has no authority, so it never matches.
         let origin = text(&parts.headers, &header::ORIGIN).unwrap_or_default();
         return match public_origin {
             Some(public) => origin.eq_ignore_ascii_case(public.trim_end_matches('/')),

@@ -1,4 +1,4 @@
-//! Errors as responses: `application/problem+json` of RFC 9457 for programs, a page for people.
+//! Errors as responses: `application/problem+json` of RFC 9457 for programs. (For people, the dashboard makes a page of them.)
 
 use axum::body::Body;
 use axum::response::Response;
@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 use crate::admin::AdminError;
 use crate::model::{AddError, Error};
 
-/// Why a request was not answered as it wanted.
+/// Why a request was refused or failed.
 #[derive(Debug)]
 pub(crate) struct Problem {
     pub(crate) status: StatusCode,
@@ -70,7 +70,7 @@ impl Problem {
         problem
     }
 
-    /// Others read all the streams that there may be.
+    /// The most streams are open already.
     pub(crate) fn too_many_streams(detail: impl Into<String>) -> Self {
         let status = StatusCode::SERVICE_UNAVAILABLE;
         let mut problem = Self::new(status, "too_many", "Too many streams", detail);
@@ -78,7 +78,7 @@ impl Problem {
         problem
     }
 
-    /// The store does not answer.
+    /// The store does not answer. Also for every error that has no code of its own.
     pub(crate) fn degraded(detail: impl Into<String>) -> Self {
         let title = "The store does not answer";
         let mut problem = Self::new(StatusCode::SERVICE_UNAVAILABLE, "degraded", title, detail);
@@ -116,7 +116,7 @@ impl Problem {
         response
     }
 
-    /// The headers that go with this status, for any kind of body.
+    /// Adds the headers that this error needs, whatever its body is.
     pub(crate) fn add_headers(&self, response: &mut Response) {
         if self.status == StatusCode::UNAUTHORIZED {
             let bearer = HeaderValue::from_static("Bearer realm=\"taskflow\"");

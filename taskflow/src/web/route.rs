@@ -12,7 +12,7 @@ use crate::model::spelling::closest;
 /// What a request needs to reach a handler.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Needs {
-    /// Nothing: only health, the login and assets.
+    /// Nothing. Only health checks, the login and assets have this.
     Nothing,
     /// Any actor.
     Actor,
@@ -32,7 +32,7 @@ pub(crate) struct Route {
     pub(crate) needs: Needs,
     pub(crate) face: Face,
     pub(crate) handler: Handler,
-    /// Routes of the API have one.
+    /// The documentation. Routes of the API have one, pages have none.
     pub(crate) docs: Option<Docs>,
 }
 
@@ -55,10 +55,10 @@ pub(crate) const FILTER: &str = "<filter>";
 pub(crate) const EMPTY: &str = "";
 
 impl Docs {
-    /// Refuses the first field of a query string that the route does not have.
+    /// Refuses a query string with a field that the route does not have.
     ///
     /// # Errors
-    /// 422 with the closest field that it has.
+    /// 422 for the first such field, with the closest one that the route has.
     pub(crate) fn check(&self, query: &[(String, String)]) -> Result<(), Problem> {
         for (field, _) in query {
             if self.query.contains(&FILTER) {

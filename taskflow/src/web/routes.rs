@@ -1,6 +1,6 @@
 //! The one table of routes, and the checks that each request passes before its handler runs.
 //!
-//! The router is built from the table, so a route without a permission does not exist.
+//! The router is built from the table, so each route says which permission it needs, or that it needs none.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -32,7 +32,7 @@ const MAX_QUERY: usize = 8192;
 /// How metrics name the requests to a path or method that no route has.
 const OTHER: &str = "other";
 
-/// How long a read may take while the store is well. Searches of 20,000 records take a part of it.
+/// How long a read may take while the store is well. A search through 20,000 records takes less.
 const READ_WITHIN: Duration = Duration::from_secs(10);
 
 /// How long a read may take while the store is known to be in trouble.
@@ -71,7 +71,7 @@ pub(crate) fn router(desk: Arc<Desk>, with_pages: bool) -> Router {
         })
 }
 
-/// Answers a request to a path or method that no route has, only to those who may see the others.
+/// Answers a request to a path or a method that no route has. A request without an actor is refused as on any other route.
 async fn lost(desk: Arc<Desk>, with_pages: bool, request: Request, status: StatusCode) -> Response {
     let face = match request.uri().path().starts_with("/api/") || !with_pages {
         true => Face::Api,
@@ -138,7 +138,7 @@ async fn answered(
         true => seam.timeout(within, work).await.unwrap_or_else(|_| {
             Err(Problem::degraded(format!("the store did not answer within {} ms", within.as_millis())))
         }),
-        // An act goes on even if its answer takes long.
+        // An act has no time limit: it must not be broken off.
         false => work.await,
     };
     match answer {
@@ -159,7 +159,7 @@ fn call(
 ) -> Call {
     let within = parts.uri.path();
     let outer = parts.extensions.get::<OriginalUri>().map_or(within, |uri| uri.path());
-    // The root of a nested router is called without its slash.
+    // The root of a nested router is requested without a slash at its end.
     let base = if within == "/" { outer } else { outer.strip_suffix(within).unwrap_or_default() };
     let base = base.trim_end_matches('/').to_owned();
     let query = parts.uri.query().unwrap_or_default();

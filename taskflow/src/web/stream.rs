@@ -1,4 +1,4 @@
-//! Server-sent events: the frame of all streams, for pages and for programs.
+//! Server-sent events: what all streams share, those for pages and those for programs.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -18,7 +18,7 @@ use crate::manager::Watching;
 use crate::model::{TaskId, TaskUpdate};
 use crate::seam::Instant;
 
-/// After how long without an event a comment shows that the stream lives.
+/// After this long without an event, a comment is sent to show that the stream is alive.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
 /// The comment.
@@ -27,15 +27,15 @@ const STILL_HERE: &[u8] = b": still here\n\n";
 /// How often a stream checks that its actor is still let in.
 const RECHECK: Duration = Duration::from_secs(60);
 
-/// One event. JSON has no line breaks of its own.
+/// One event. Its JSON is one line, as `data` needs it.
 pub(crate) fn event<T: Serialize>(kind: &str, id: Option<u64>, data: &T) -> Bytes {
     let data = serde_json::to_string(data).expect("the value has no map with keys that are not text");
     let id = id.map_or_else(String::new, |id| format!("id: {id}\n"));
     Bytes::from(format!("event: {kind}\n{id}data: {data}\n\n"))
 }
 
-/// The response of these events. The client drives it: nothing is made before it takes it. It ends when the actor is no longer
-/// let in.
+/// The response that sends these events. The next event is made only when the client can take it. The response ends when the
+/// actor is no longer let in.
 pub(crate) fn answer(call: Arc<Call>, events: impl Stream<Item = Bytes> + Send + 'static) -> Response {
     let checked = call.seam().instant();
     let watching = call.console().tasks().faces().watch();
@@ -73,7 +73,7 @@ impl Open {
     }
 }
 
-/// Whether the actor of a stream is still let in. A store that does not answer ends no stream.
+/// Whether the actor of a stream is still let in, with the same permissions. A store that does not answer ends no stream.
 async fn is_let_in(call: &Call) -> bool {
     match call.desk.access.actor(&call.parts, &call.desk.site).await {
         Ok(actor) => actor.as_ref() == Some(&call.actor),
@@ -81,8 +81,8 @@ async fn is_let_in(call: &Call) -> bool {
     }
 }
 
-/// What happens to a task, with the number of its log lines so far; without the first `after` lines. The task is watched
-/// once somebody reads.
+/// What happens to a task, each update with the number of its log lines so far. The first `after` lines are left out. The task is
+/// watched only once the stream is read.
 ///
 /// # Errors
 /// 503 if 64 streams of tasks are open.

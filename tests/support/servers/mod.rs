@@ -1,8 +1,8 @@
-//! Database servers of our own, for the tests that need one: on loopback, in a directory of their own, gone with the
-//! test process however that ends. `TASKFLOW_TEST_POSTGRES_URL` and `TASKFLOW_TEST_REDIS_URL` name one to use instead.
+//! Private database servers for the tests that need one: on loopback, each in a directory of its own. They end with the test
+//! process, however that ends. `TASKFLOW_TEST_POSTGRES_URL` and `TASKFLOW_TEST_REDIS_URL` name servers to share instead.
 //!
 //! A test whose server is not installed says so and is skipped; where `TASKFLOW_TEST_REQUIRE` names it
-//! (`postgres,redis`, as CI does), it fails. So it is with what a test needs besides (`mount`, `faketime`).
+//! (`postgres,redis`, as CI does), it fails. The same holds for other needs of a test (`mount`, `faketime`).
 
 #![allow(dead_code, reason = "each test binary uses its part")]
 
@@ -20,7 +20,7 @@ pub(crate) mod redis;
 /// The longest a server may take to start or to end.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Says that there is no such server, which is a failure where it is required.
+/// Prints that there is no such server. Panics if `TASKFLOW_TEST_REQUIRE` names it.
 pub(crate) fn missing(server: &str, why: &str) {
     let required = std::env::var("TASKFLOW_TEST_REQUIRE").unwrap_or_default();
     let is_required = required.split(',').any(|one| one.trim() == server);
@@ -59,7 +59,7 @@ pub(crate) fn made(url: String) -> String {
     migrating.join().expect("a store is made")
 }
 
-/// Asks until the answer is yes.
+/// Asks until the answer is `true`.
 pub(crate) fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
     let since = Instant::now();
     while !is_so() {
@@ -68,7 +68,7 @@ pub(crate) fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
     }
 }
 
-/// A server process that this one started: signals go to it by its number, and it is killed when this is dropped.
+/// A server process that this process started. It is killed when this is dropped.
 #[derive(Debug)]
 pub(crate) struct Server {
     child: Child,
@@ -79,14 +79,14 @@ impl Server {
         Self { child: command.stdin(Stdio::null()).spawn().expect("the server starts") }
     }
 
-    /// `None` once it has ended.
+    /// Whether the process has not ended yet.
     pub(crate) fn is_running(&mut self) -> bool {
         matches!(self.child.try_wait(), Ok(None))
     }
 
     pub(crate) fn signal(&self, signal: Signal) {
         let pid = Pid::from_child(&self.child);
-        // It may have ended by itself.
+        // The process may have ended by itself.
         let _ = kill_process(pid, signal);
     }
 

@@ -107,7 +107,7 @@ impl PostgresServer {
         format!("postgres://postgres@127.0.0.1:{}/postgres", self.port)
     }
 
-    /// Whom its programs run as, if not as this process.
+    /// The user and group of its programs, if not those of this process.
     pub(crate) fn user(&self) -> Option<(u32, u32)> {
         self.programs.user
     }
@@ -119,7 +119,7 @@ impl PostgresServer {
     /// Starts it again after [`stop`](Self::stop) or [`kill`](Self::kill), on the same port.
     pub(crate) fn restart(&mut self) {
         wait_until("PostgreSQL to accept connections", || {
-            // What an abrupt end left (shared memory, the port) may stand in the way of a first try.
+            // The remains of an abrupt end (shared memory, the port) may make a first try fail.
             if !self.server.as_mut().is_some_and(Server::is_running) {
                 self.server = Some(self.spawn());
             }
@@ -127,17 +127,17 @@ impl PostgresServer {
         });
     }
 
-    /// An orderly, fast shutdown: sessions are ended, what they had not committed is undone.
+    /// An orderly, fast shutdown: sessions are ended, and their open transactions are rolled back.
     pub(crate) fn stop(&mut self) {
         self.end(Signal::INT);
     }
 
-    /// As by `kill -9`: neither the server nor its sessions get to say a word, and it recovers when it starts again.
+    /// As by `kill -9`: the server and its sessions end without an answer, and the server recovers when it starts again.
     pub(crate) fn kill(&mut self) {
         self.end(Signal::KILL);
     }
 
-    /// Runs SQL over a session of its own and answers what it gives: a line a row, columns apart by `|`.
+    /// Runs SQL over a session of its own. Answers its rows, one per line, with `|` between the columns.
     pub(crate) fn query(&self, sql: &str) -> String {
         let port = self.port.to_string();
         let output = self
@@ -185,11 +185,11 @@ impl Drop for PostgresServer {
     }
 }
 
-/// Where PostgreSQL is installed, and as whom it can be run: it refuses to run as root.
+/// Where PostgreSQL is installed, and the user that can run it: it refuses to run as root.
 #[derive(Debug)]
 struct Programs {
     directory: PathBuf,
-    /// Somebody else, if this is root.
+    /// Another user and its group, if this process is root.
     user: Option<(u32, u32)>,
 }
 

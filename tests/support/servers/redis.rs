@@ -23,7 +23,7 @@ pub(crate) struct RedisServer {
     /// `None` while it is stopped.
     server: Option<Server>,
     tls: Option<Tls>,
-    /// The port of the cluster bus, of a node of a cluster.
+    /// The port of the cluster bus, if this is a node of a cluster.
     cluster: Option<u16>,
     _guardian: Guardian,
 }
@@ -46,7 +46,7 @@ impl Tls {
             return None;
         };
         let make = |name: &str, options: &[&str]| {
-            // Each authority has a name of its own: one that is not trusted is then not known at all.
+            // Each authority has a name of its own, so that an untrusted one has not even a known name.
             let subject = format!("/CN={name} {}", fresh_namespace());
             let mut command = Command::new(&openssl);
             command.current_dir(directory).args(["req", "-x509", "-nodes", "-days", "2", "-subj", &subject]);
@@ -122,7 +122,7 @@ impl Reply {
         })
     }
 
-    /// The bytes, which it must be.
+    /// The bytes of this reply. Panics if it is not [`Reply::Bytes`].
     pub(crate) fn into_bytes(self) -> Vec<u8> {
         match self {
             Self::Bytes(bytes) => bytes,
@@ -139,7 +139,7 @@ impl RedisServer {
         Some(server)
     }
 
-    /// The same, which can be reached over TLS too.
+    /// A new, empty server that can be reached over TLS, too.
     pub(crate) fn start_with_tls() -> Option<Self> {
         let mut server = Self::stopped()?;
         server.tls = Some(Tls::new(server.directory.path())?);
@@ -147,7 +147,7 @@ impl RedisServer {
         Some(server)
     }
 
-    /// A node of a cluster that is alone and serves all of it.
+    /// The only node of a cluster, which serves all slots.
     pub(crate) fn start_cluster_node() -> Option<Self> {
         let mut server = Self::stopped()?;
         server.cluster = Some(free_port());
@@ -168,7 +168,7 @@ impl RedisServer {
         });
     }
 
-    /// One that has not been started.
+    /// A server that has not been started.
     fn stopped() -> Option<Self> {
         let programs = ["redis-server", "valkey-server"];
         let Some(program) = programs.into_iter().find_map(|name| find_program(name, &[])) else {
@@ -228,14 +228,14 @@ impl RedisServer {
         self.end(Signal::KILL);
     }
 
-    /// Stops it without ending it, or lets it go on: to its clients the connection is half-open.
+    /// Makes it stand still without ending it, or lets it go on. Meanwhile its connections stay open, without answers.
     pub(crate) fn freeze(&self, freeze: bool) {
         if let Some(server) = &self.server {
             server.signal(if freeze { Signal::STOP } else { Signal::CONT });
         }
     }
 
-    /// Sends one command over a connection of its own, and answers the beginning of what is answered.
+    /// Sends one command over a connection of its own. Returns the first 64 bytes of the answer at most.
     pub(crate) fn ask(&self, words: &[&str]) -> Option<String> {
         let mut stream = TcpStream::connect(("127.0.0.1", self.port)).ok()?;
         stream.set_read_timeout(Some(Duration::from_secs(5))).ok()?;
@@ -254,7 +254,7 @@ impl RedisServer {
         self.commands(&[words]).pop()?
     }
 
-    /// The same on a server that asks for a password.
+    /// Like [`command`](Self::command), on a server that asks for a password.
     pub(crate) fn command_as(&self, password: &str, words: &[&[u8]]) -> Option<Reply> {
         self.commands(&[&[b"AUTH", password.as_bytes()], words]).pop()?
     }

@@ -48,7 +48,7 @@ async fn owned(
     let _ = (r#type, map, text, array, pair, added_later, maybe, callback);
 }
 
-// A payload type of that name is not ours.
+// An argument of a type that is also named `State`, but is not taskflow's.
 #[derive(serde::Serialize, serde::Deserialize)]
 struct OnOff<T>(T);
 mod light {

@@ -3,20 +3,20 @@ use serde::Serialize;
 use super::Inventory;
 use crate::model::{ParameterInfo, TaskInfo};
 
-/// What a deployment would do to tasks that the old program has stored.
+/// One effect that a deployment would have on what the old program has stored.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Difference {
     /// The task, or the schedule.
     pub name: String,
-    /// Whether stored tasks would wait for ever, or fail. Otherwise somebody should look at it.
+    /// Whether stored tasks would wait for ever or fail. Otherwise it is only a warning.
     pub strands: bool,
     /// What has changed, and the remedy.
     pub message: String,
 }
 
 impl Inventory {
-    /// What would happen to the stored tasks of the `old` program if this one took its place.
+    /// What would happen to the stored tasks and the schedules of the `old` program if this program replaced it.
     #[must_use]
     pub fn against(&self, old: &Self) -> Vec<Difference> {
         let mut found = Vec::new();
@@ -54,14 +54,14 @@ impl Inventory {
         found
     }
 
-    /// The task that runs what is stored under this name.
+    /// The task that runs stored tasks of this name.
     fn task(&self, name: &str) -> Option<&TaskInfo> {
         let has_alias = |it: &&TaskInfo| it.aliases.iter().any(|alias| alias == name);
         self.tasks.iter().find(|it| it.name == name).or_else(|| self.tasks.iter().find(has_alias))
     }
 }
 
-/// What has changed in the parameters, and whether it strands stored tasks.
+/// What has changed in the parameters, and whether each change strands stored tasks.
 fn parameters(before: &TaskInfo, now: &TaskInfo) -> Vec<(bool, String)> {
     let find = |task: &TaskInfo, name: &str| -> Option<ParameterInfo> {
         task.parameters.iter().find(|it| it.name == name).cloned()

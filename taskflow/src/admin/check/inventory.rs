@@ -33,7 +33,7 @@ impl Inventory {
     /// The tasks and schedules that are linked into this program.
     ///
     /// # Errors
-    /// [`Error::DuplicateTask`].
+    /// [`Error::DuplicateTask`] if two tasks have the same name or alias.
     pub fn of_this_program() -> Result<Self, Error> {
         let tasks = Registry::collect()?.tasks();
         let ticking: Vec<_> = tasks.iter().copied().filter(|task| task.schedule().is_some()).collect();

@@ -7,8 +7,8 @@ prints the tasks of this program as JSON
 
   --against FILE   compare them with an older output of this program, and exit with 1 if a deployment would strand stored tasks";
 
-/// The `main` of a small program that your crate has beside its server, for continuous integration. Your tasks are linked into
-/// your programs only, so no ready-made command can know them.
+/// The `main` of a small program for continuous integration, which your crate has beside its server. Your tasks are linked only
+/// into your own programs, so no ready-made command can know them.
 ///
 /// ```no_run
 /// // src/bin/check-tasks.rs
@@ -21,11 +21,12 @@ prints the tasks of this program as JSON
 /// ```
 ///
 /// Without arguments it prints the [`Inventory`] of the program as JSON: keep the output of the version that is deployed.
-/// `--against deployed.json` says what would happen to tasks that the deployed version has stored: a task that is gone, a name
-/// that nobody knows any more and a new argument without a default strand them, and the exit code is 1. A changed type and a
-/// removed argument are told as well, and fail nothing.
+/// `--against deployed.json` prints what would happen to tasks that the deployed version has stored. The exit code is 1 if a
+/// deployment would strand some: if a task or one of its names is gone, or if an argument without a default is new or was
+/// optional before. Changed types, removed arguments and removed schedules are printed as warnings.
 ///
-/// The exit code is 2 for wrong arguments, and for a file that cannot be read.
+/// The exit code is 2 for wrong arguments, for a file that cannot be read or is not such an output, and if two tasks have the
+/// same name.
 #[expect(clippy::print_stdout, clippy::print_stderr, reason = "it is the `main` of a program")]
 pub fn check(arguments: impl IntoIterator<Item = String>) -> ExitCode {
     let mut arguments = arguments.into_iter();

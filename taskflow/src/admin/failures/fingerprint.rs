@@ -1,10 +1,10 @@
-//! Fingerprints of errors: what stays of a text when the parts that differ from task to task are replaced.
+//! Fingerprints of errors: their texts, with the parts that differ from task to task replaced.
 
-/// How much of an error counts, in bytes.
+/// A fingerprint is cut to this many bytes.
 const COMPARED: usize = 200;
 
-/// The text with ids, hexadecimal numbers, numbers, quoted strings and addresses replaced, and cut to 200 bytes. Two errors
-/// with the same fingerprint are the same failure.
+/// The text with ids, hexadecimal numbers of at least 8 digits, other numbers, quoted strings and addresses replaced, then cut
+/// to 200 bytes. Two errors with the same fingerprint count as the same failure.
 pub(crate) fn fingerprint(error: &str) -> String {
     let mut found = String::new();
     let mut rest = error.trim_start();
@@ -35,7 +35,7 @@ pub(crate) fn fingerprint(error: &str) -> String {
             (before, rest) = (first, &rest[first.len_utf8()..]);
             continue;
         }
-        // The end of a sentence does not belong to its last word.
+        // A full stop or the like at the end of a word does not belong to the word.
         let word = rest[..end].trim_end_matches(['.', ':', '!', '?']);
         let word = if word.is_empty() { &rest[..end] } else { word };
         push_word(&mut found, word);

@@ -14,10 +14,10 @@ use fingerprint::fingerprint;
 /// The longest message of a group, in bytes.
 const MAX_MESSAGE: usize = 500;
 
-/// The statuses of tasks that wait for a person.
+/// The statuses of tasks that ended badly, so that a person should look at them.
 pub(crate) const BAD: [TaskStatus; 3] = [TaskStatus::Failed, TaskStatus::Interrupted, TaskStatus::Rejected];
 
-/// Tasks of one name that ended with the same error, but for ids, numbers and the like.
+/// Tasks of one name and status whose errors are the same apart from ids, numbers and the like.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct FailureGroup {
@@ -27,9 +27,10 @@ pub struct FailureGroup {
     pub name: String,
     /// How they ended.
     pub status: TaskStatus,
-    /// The error of the newest task, its first line.
+    /// The first line of the error of the task that was added last, cut to 500 bytes.
     pub message: String,
-    /// A part of the error that all tasks of the group have, for a filter; empty if there is none that is long enough.
+    /// The longest text that the errors of the group share, for a filter; empty if it has fewer than 4 bytes, and
+    /// for sealed errors.
     pub common: String,
     /// How many there are.
     pub count: u64,
@@ -37,7 +38,7 @@ pub struct FailureGroup {
     pub first: SystemTime,
     /// When the newest of them ended.
     pub last: SystemTime,
-    /// The newest of them.
+    /// The task that ended last.
     pub sample: TaskId,
     /// How many ended in each part of the window, the oldest part first.
     pub over_time: [u64; Self::PARTS],
@@ -51,16 +52,16 @@ pub struct Failures {
     pub groups: Vec<FailureGroup>,
     /// How many tasks were examined.
     pub looked_at: usize,
-    /// Whether older ones were not examined.
+    /// Whether there are older tasks, which were not examined.
     pub is_cut: bool,
 }
 
 impl Failures {
-    /// The most bad endings that are examined.
+    /// How many tasks that ended badly are examined, at most.
     pub const MAX_LOOKED_AT: usize = 5_000;
 }
 
-/// Groups the newest bad endings that match the filter. The window is the time before `now` that
+/// Groups the newest matching tasks that ended badly. `window` is the time before `now` that
 /// [`over_time`](FailureGroup::over_time) covers.
 ///
 /// # Errors
@@ -78,7 +79,7 @@ pub(crate) async fn read(
     loop {
         let page = tasks.list_outlines(&filter).await?;
         for record in &page.items {
-            // The words of a sealed error are its key's.
+            // All errors that are sealed with one key are shown as the same text.
             let error = &sealed::shown(record.error.as_deref().unwrap_or_default());
             let key = (record.name.clone(), record.status, fingerprint(error));
             let at = *by_key.entry(key).or_insert_with_key(|(_, _, print)| {
@@ -103,9 +104,9 @@ pub(crate) async fn read(
 }
 
 impl Console {
-    /// The newest bad endings that match the filter and that this actor may see, grouped: failed, interrupted and rejected
-    /// tasks. The window is the time until now that [`over_time`](FailureGroup::over_time) divides. At most
-    /// [`Failures::MAX_LOOKED_AT`] tasks are examined.
+    /// Groups the newest failed, interrupted and rejected tasks that match the filter and that this actor may see. `window` is
+    /// the time until now that [`over_time`](FailureGroup::over_time) divides. At most [`Failures::MAX_LOOKED_AT`] tasks are
+    /// examined.
     ///
     /// # Errors
     /// When the store fails.
@@ -123,7 +124,7 @@ impl FailureGroup {
     /// Into how many parts the window is divided.
     pub const PARTS: usize = 24;
 
-    /// The words of a filter that selects the group, and at times a few other tasks with the same words.
+    /// The text of a filter that selects the group. It may also select other tasks, if their errors contain the same words.
     #[must_use]
     pub fn filter(&self) -> String {
         let mut words = vec![("status", self.status.as_str()), ("name", self.name.as_str())];
@@ -140,7 +141,7 @@ impl FailureGroup {
             name: record.name.clone(),
             status: record.status,
             message: line[..line.floor_char_boundary(MAX_MESSAGE)].to_owned(),
-            // The words are in no record, so they select none.
+            // No record contains the text that stands for a sealed error, so a filter with it would find nothing.
             common: if is_sealed { String::new() } else { common(error, print) },
             count: 0,
             first: at,
@@ -169,7 +170,7 @@ fn ended(record: &TaskRecord) -> SystemTime {
     record.finished_at.unwrap_or(record.created_at)
 }
 
-/// The longest part of the fingerprint between replaced parts that the error has too.
+/// The longest part of the fingerprint, between two replaced parts, that the error also contains.
 fn common(error: &str, print: &str) -> String {
     let parts = print.split('‹').map(|part| part.split_once('›').map_or(part, |(_, rest)| rest).trim());
     let whole = parts.filter(|part| part.len() >= 4 && error.contains(part));

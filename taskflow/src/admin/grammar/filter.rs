@@ -16,8 +16,8 @@ use crate::model::{ArgCondition, TaskFilter, TaskPhase, TaskSource, TaskStatus, 
 /// The most words of one filter.
 const MAX_WORDS: usize = 100;
 
-/// The filter that these words and values say; relative times count from `now`. Fields that are no words are ignored: check
-/// them with [`check_word`].
+/// Makes a filter of words and their values. Relative times count from `now`. Fields that are not words of filters are ignored:
+/// check them with [`check_word`].
 ///
 /// # Errors
 /// [`AdminError::Invalid`] names the word.
@@ -92,8 +92,8 @@ fn add(filter: TaskFilter, word: &str, value: &str, now: SystemTime) -> Result<T
     })
 }
 
-/// The filter of a JSON body: an object with the same words. A value is text, a number, or a list of alternatives; the value of
-/// an argument is any JSON.
+/// Makes a filter of a JSON object with the same words. A value is a text, a number, a boolean, or a list of these as
+/// alternatives; the value of an argument is any JSON.
 ///
 /// # Errors
 /// As for [`filter`], and for unknown words.
@@ -132,7 +132,7 @@ impl<'de> Deserialize<'de> for Scalar {
     }
 }
 
-/// The words and values that say this filter, without relative times: the fields of its canonical query string.
+/// Writes a filter as words and values, with absolute times: the fields of its canonical query string.
 #[must_use]
 pub fn pairs(filter: &TaskFilter) -> Vec<(String, String)> {
     let mut pairs: Vec<(String, String)> = Vec::new();

@@ -4,21 +4,23 @@
 //! |---|---|
 //! | `status` | it has this status: `pending`, `running`, `success`, `failed`, `interrupted`, `cancelled`, `rejected` |
 //! | `phase` | it is in this phase: `waiting`, `scheduled`, `retrying`, `running`, `overrunning`, `ended` |
-//! | `name`, `queue` | it has this name, it is in this queue |
+//! | `name`, `queue` | it has this name; it is in this queue |
 //! | `tag.plan` | its tag `plan` has this value |
 //! | `arg.user_id` | its argument `user_id` has this JSON value; a text that is not JSON is a string |
-//! | `error` | its error contains this text, in either case |
+//! | `error` | its error contains this text; the case of ASCII letters is ignored |
 //! | `key`, `run_key`, `concurrency_key` | it has this idempotency key, run key or concurrency key |
 //! | `trace` | it belongs to the trace of this id |
 //! | `source` | it was added by `manager`, `request` or `schedule` |
-//! | `since` | it was added in this time: `since:6h` |
-//! | `created_after`, `created_before` | it was added then: an instant (RFC 3339, or a date in UTC) or `-6h` |
-//! | `finished_after`, `finished_before` | it ended then |
-//! | `frozen_at` | it was added before that instant, and has not ended at it or later |
+//! | `since` | it was added within this time before now: `since:6h` |
+//! | `created_after` | it was added at this instant or later: RFC 3339, a date in UTC, or a length from now such as `-6h` |
+//! | `created_before` | it was added before this instant |
+//! | `finished_after` | it ended at this instant or later |
+//! | `finished_before` | it ended before this instant |
+//! | `frozen_at` | it was added before this instant, and has not ended at it or later |
 //! | `all` | `true` says that a filter without other words means every task |
 //!
 //! Words of one kind are alternatives (`status:failed status:rejected`, or `status:failed,rejected`); tags and arguments must
-//! all match. Lengths have the units `ms`, `s`, `m`, `h`, `d` and `w`.
+//! all match. Lengths have the units `ms`, `s`, `m` (or `min`), `h`, `d` and `w`.
 
 mod filter;
 mod search;

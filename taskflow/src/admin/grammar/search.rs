@@ -7,11 +7,11 @@ use crate::admin::AdminError;
 use crate::model::TaskId;
 use crate::model::spelling::closest;
 
-/// What a search box says.
+/// The text of a search box, parsed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Search {
-    /// The one task that it names.
+    /// The task, if the text is the id of one.
     pub id: Option<TaskId>,
     /// The words with their values, in order: the fields of the canonical query string.
     pub pairs: Vec<(String, String)>,
@@ -23,7 +23,8 @@ impl Search {
     /// Reads the text of a search box: `status:failed queue:mail arg.user_id:42 error:"timed out" since:6h`.
     ///
     /// # Errors
-    /// For an unknown word, with the closest one that exists; and for a quotation that does not end.
+    /// For an unknown word, with the closest one that exists; for a `:` without a word before it; and for a quotation that does
+    /// not end.
     pub fn parse(text: &str) -> Result<Self, AdminError> {
         let mut search = Self::default();
         if let Ok(id) = text.trim().parse() {
@@ -52,7 +53,7 @@ impl Search {
         Ok(search)
     }
 
-    /// The pairs, with each bare word replaced by the known names that contain it.
+    /// The pairs, with each bare word replaced by the known names that contain it. Case is ignored.
     ///
     /// # Errors
     /// For a bare word that no known name contains.
@@ -77,7 +78,7 @@ impl Search {
 /// The values behind `word:`, and the rest of the text.
 fn values<'a>(word: &str, text: &'a str) -> Result<(Vec<String>, &'a str), AdminError> {
     if word.starts_with("arg.") {
-        // A JSON value, which may contain spaces, or a word. The quotes of a string belong to it.
+        // The value is JSON, which may contain spaces, or a plain word. The quotes of a JSON string belong to the value.
         let mut values = serde_json::Deserializer::from_str(text).into_iter::<&RawValue>();
         let is_json = matches!(values.next(), Some(Ok(_)));
         let end = Some(values.byte_offset())
@@ -109,7 +110,7 @@ fn values<'a>(word: &str, text: &'a str) -> Result<(Vec<String>, &'a str), Admin
     }
 }
 
-/// The text in the quotes with which `text` begins, and where they end. `\"` and `\\` stand for a quote and a backslash.
+/// The text in the quotes with which `text` begins, and the position after them. `\"` and `\\` stand for a quote and a backslash.
 fn quoted(word: &str, text: &str) -> Result<(String, usize), AdminError> {
     let mut value = String::new();
     let mut chars = text.char_indices().skip(1);
@@ -127,7 +128,7 @@ fn quoted(word: &str, text: &str) -> Result<(String, usize), AdminError> {
     Err(invalid(word, "the quotation does not end"))
 }
 
-/// The text of a search box that says these pairs.
+/// Writes pairs as the text of a search box.
 #[must_use]
 pub fn text<'a>(pairs: impl IntoIterator<Item = (&'a str, &'a str)>) -> String {
     let mut text = String::new();

@@ -6,7 +6,7 @@ use super::words::invalid;
 use crate::admin::AdminError;
 use crate::model::time;
 
-/// An instant: RFC 3339, a date in UTC, or a length before or after now such as `-6h`.
+/// Reads an instant: RFC 3339, a date in UTC, or a length before or after now, such as `-6h` or `+1h`.
 ///
 /// # Errors
 /// [`AdminError::Invalid`] names the field.
@@ -26,7 +26,7 @@ pub fn instant(field: &str, text: &str, now: SystemTime) -> Result<SystemTime, A
     })
 }
 
-/// A length such as `90s`, `1h30m` or `7d`.
+/// Reads a length such as `90s`, `1h30m` or `7d`; `None` for other texts.
 #[must_use]
 pub fn length(text: &str) -> Option<Duration> {
     let mut total = Duration::ZERO;

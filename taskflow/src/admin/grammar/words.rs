@@ -1,9 +1,9 @@
-//! The words, and what is said of a wrong one.
+//! The words of filters, and the errors for a wrong one.
 
 use crate::admin::AdminError;
 use crate::model::spelling::closest;
 
-/// The words without those that begin with `tag.` and `arg.`.
+/// All words except those that begin with `tag.` or `arg.`.
 pub(super) const WORDS: [&str; 17] = [
     "status",
     "phase",
@@ -30,7 +30,7 @@ pub fn is_word(field: &str) -> bool {
     WORDS.contains(&field) || field.starts_with("tag.") || field.starts_with("arg.")
 }
 
-/// Refuses a field that is neither a word of filters nor one of `others`, with the closest one that is.
+/// Refuses a field that is neither a word of filters nor one of `others`. The error names the closest word that exists.
 ///
 /// # Errors
 /// [`AdminError::Invalid`].

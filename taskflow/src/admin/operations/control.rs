@@ -5,7 +5,8 @@ use crate::model::TaskId;
 use crate::store::{Document, DocumentQuery};
 
 impl Console {
-    /// The operations that this actor may see, newest first, of the latest 100: an actor of some queues sees its own.
+    /// Those of the latest 100 operations that this actor may see, newest first. An actor that is narrowed to some queues sees
+    /// only its own.
     ///
     /// # Errors
     /// When the store fails or keeps no documents.
@@ -17,7 +18,7 @@ impl Console {
         // An operation that this version cannot read is skipped.
         let mut all: Vec<Operation> = documents.iter().filter_map(read).collect();
         all.retain(|operation| operation.is_seen_by(actor));
-        // The signs of life are read after the operations, so that none that has just begun lacks one.
+        // Read the signs of life after the operations: else one that has just begun could seem to lack its sign.
         if all.iter().any(|operation| !operation.state.is_over()) {
             let live = life::all(self).await?;
             all.iter_mut().for_each(|it| it.seen_with(live.contains(&it.runner.to_string())));
@@ -37,8 +38,8 @@ impl Console {
         }
     }
 
-    /// Asks an operation to stop, in whatever process it runs. It stops after its current batch of at most 100
-    /// tasks; what it has done stays. One that was broken off counts as stopped from now on.
+    /// Asks an operation to stop, whichever process runs it. It stops after its current batch of at most 100
+    /// tasks; what it has done stays. One that was broken off becomes stopped.
     ///
     /// # Errors
     /// [`AdminError::Forbidden`] without the permission of its verb, [`AdminError::NotFound`], and when the store fails.
@@ -50,7 +51,7 @@ impl Console {
                 if operation.state.is_over() {
                     return Ok(operation);
                 }
-                // A runner that was only slow with its sign of life stops too.
+                // So a runner stops too if it lives and its sign of life was only late.
                 operation.state = OperationState::Stopping;
                 operation.updated_at = self.now();
                 let write = operation.write().expected(version);
@@ -64,7 +65,7 @@ impl Console {
         self.audited(by, verb.permission(), "stop_operation", &id.to_string(), None, act).await
     }
 
-    /// An operation as others see it, and the version of its document.
+    /// An operation, with a state that takes into account whether its runner lives, and the version of its document.
     pub(super) async fn stored_operation(&self, id: TaskId) -> Result<(Operation, u64), AdminError> {
         let (mut operation, version) = self.written_operation(id).await?;
         if !operation.state.is_over() {
@@ -74,7 +75,7 @@ impl Console {
         Ok((operation, version))
     }
 
-    /// An operation as its document has it, whether or not its runner lives.
+    /// An operation as it is stored, whether or not its runner lives, and the version of its document.
     pub(super) async fn written_operation(&self, id: TaskId) -> Result<(Operation, u64), AdminError> {
         let document = self.tasks().documents(DocumentQuery::one(KIND, id.to_string())).await?.pop();
         let found = document.and_then(|document| Some((read(&document)?, document.version)));

@@ -1,7 +1,7 @@
-//! The sign of life of an operation: a document that its runner renews, and that is gone soon after the runner is.
+//! The sign of life of an operation: a document that its runner renews, and that expires soon after the runner has died.
 //!
-//! So a process that is no instance, such as the command line, may run one, and others still notice its death. The store's
-//! clock decides, so the clocks of the machines do not matter.
+//! So a process that is not an instance, such as the command line, can run an operation, and others still notice when that
+//! process dies. The store's clock decides, so the clocks of the machines do not matter.
 
 use std::collections::HashSet;
 use std::convert::Infallible;
@@ -17,21 +17,21 @@ const KIND: &str = "operation_runner";
 /// How long after its last sign of life an operation counts as broken off.
 const LASTS: Duration = Duration::from_secs(5);
 
-/// How often a sign of life is given.
+/// How often the runner renews its sign of life.
 const EVERY: Duration = Duration::from_secs(1);
 
-/// A sign of life of the runner of this operation.
+/// The write of a sign of life for this operation's runner.
 pub(super) fn sign(operation: &Operation) -> DocumentWrite {
     let value = operation.id.to_string().into_bytes();
     DocumentWrite::put(KIND, operation.runner.to_string(), value).expires_in(LASTS)
 }
 
-/// Gives signs of life for ever. The last one is left to expire: an operation that was read just before its end must not be
-/// taken for one without a runner.
+/// Renews the sign of life for ever. Nobody deletes the last one: a reader that has read the operation just before its end must
+/// not take it for one without a runner.
 pub(super) async fn keep(console: Console, operation: Operation) -> Infallible {
     loop {
         console.seam().sleep(EVERY).await;
-        // One that is not written now is written a second later.
+        // After a failed write, the next one follows a second later.
         if let Err(error) = console.tasks().write_documents(vec![sign(&operation)]).await {
             tracing::debug!(%error, operation = %operation.id, "a sign of life was not written");
         }

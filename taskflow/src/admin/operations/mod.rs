@@ -1,8 +1,9 @@
-//! Acts on many tasks: previewed, run in bounded batches, stopped half way, and gone on with after a crash.
+//! Acts on many tasks (*operations*). An act can be previewed, runs in bounded batches, can be stopped half way, and can be
+//! resumed after a crash.
 //!
-//! The filter is frozen at the instant at which the operator saw the preview, so that an act never reaches a task that came
-//! after it. Between two batches the runner pauses for as long as the batch took: the workers get at least half of the
-//! store's time. The state of an operation is a document in the store, so every process shows it and can stop it.
+//! The filter is frozen at the instant of the preview, so an act by filter never reaches a task that was added or ended later.
+//! Between two batches the runner pauses for as long as the batch took: the workers get at least half of the store's time.
+//! The state of an operation is a document in the store, so every process shows it and can stop it.
 
 mod control;
 mod life;

@@ -63,13 +63,13 @@ impl Verb {
 #[derive(Clone, Debug, PartialEq)]
 #[expect(
     clippy::large_enum_variant,
-    reason = "there is one for a request, and a box would be in everybody's way"
+    reason = "there is one per request, and a box would burden every caller"
 )]
 #[non_exhaustive]
 pub enum Selection {
-    /// Those that match. To mean every task, the filter must say so: [`TaskFilter::all`].
+    /// The tasks that match. A filter without a condition is refused: for every task, pass [`TaskFilter::all`].
     Filter(TaskFilter),
-    /// Exactly these, at most 1,000.
+    /// Exactly the tasks of these ids, at most 1,000.
     Ids(Vec<TaskId>),
 }
 
@@ -82,13 +82,13 @@ pub enum OperationState {
     Running,
     /// Somebody has asked it to stop.
     Stopping,
-    /// It has acted on all tasks.
+    /// It has gone through all its tasks.
     Done,
     /// Somebody stopped it.
     Stopped,
     /// The store failed for too long.
     Failed,
-    /// The process that ran it has died. [`resume_operation`](crate::admin::Console::resume_operation) goes on with it.
+    /// The process that ran it has died. [`resume_operation`](crate::admin::Console::resume_operation) continues it.
     BrokenOff,
 }
 
@@ -106,7 +106,7 @@ impl OperationState {
         }
     }
 
-    /// Whether nothing will change it any more, but for somebody who goes on with it.
+    /// Whether it is over: it changes no more unless somebody resumes it.
     #[must_use]
     pub fn is_over(self) -> bool {
         !matches!(self, Self::Running | Self::Stopping)
@@ -133,9 +133,9 @@ pub struct Operation {
     pub frozen_at: SystemTime,
     /// On how many tasks it has acted.
     pub acted: u64,
-    /// How many had changed meanwhile, so that it could not act on them.
+    /// How many tasks it could not act on, for example because they had changed meanwhile.
     pub skipped: u64,
-    /// How many it was to act on when it began. It is a lower bound if `of_exact` is false.
+    /// How many tasks it was to act on when it began; a lower bound if `of_exact` is false.
     pub of: u64,
     /// Whether `of` is exact.
     pub of_exact: bool,
@@ -143,7 +143,7 @@ pub struct Operation {
     pub actor: String,
     /// The reason that the actor gave.
     pub reason: Option<String>,
-    /// Over which time the tries of a retry are spread; `None`: all at once.
+    /// The time over which a retry spreads the new runs; `None`: all at once.
     #[serde(with = "time::seconds_option", skip_serializing_if = "Option::is_none", default)]
     pub spread: Option<Duration>,
     /// When it began.
@@ -154,21 +154,21 @@ pub struct Operation {
     pub updated_at: SystemTime,
     /// The last error of the store.
     pub error: Option<String>,
-    /// The key of the [sign of life](super::life) of what runs it: another one each time that somebody goes on with it.
+    /// The key of its runner's [sign of life](super::life). Each resume makes a new one.
     pub(super) runner: TaskId,
-    /// After which task it goes on.
+    /// The last task that it has read; the next batch begins after it.
     pub(super) cursor: Option<TaskId>,
 }
 
 impl Operation {
-    /// On how many tasks it acts per second, on average since it began.
+    /// How many tasks it handles per second, skipped ones included, on average since it began.
     #[must_use]
     pub fn rate(&self) -> f64 {
         let took = self.updated_at.duration_since(self.started_at).unwrap_or_default();
         (self.acted + self.skipped) as f64 / took.as_secs_f64().max(0.001)
     }
 
-    /// How long it will still take at this rate; `None` if it is over or the number is not known.
+    /// How long it will still take at this rate; `None` unless it is running and `of` is exact.
     #[must_use]
     pub fn left(&self) -> Option<Duration> {
         let left = self.of.saturating_sub(self.acted + self.skipped);
@@ -176,7 +176,7 @@ impl Operation {
         is_known.then(|| Duration::try_from_secs_f64(left as f64 / self.rate()).unwrap_or(Duration::MAX))
     }
 
-    /// The state as others see it, who know whether its runner lives.
+    /// Corrects the state: an operation without a live runner is broken off, or stopped if that was asked for.
     pub(super) fn seen_with(&mut self, lives: bool) {
         self.state = match self.state {
             OperationState::Running if !lives => OperationState::BrokenOff,
@@ -195,7 +195,7 @@ impl Operation {
     }
 }
 
-/// The filter, for tasks that were there at that instant and to which the verb applies.
+/// Narrows the filter to tasks that existed at that instant and to which the verb applies.
 pub(super) fn freeze(filter: TaskFilter, verb: Verb, at: SystemTime) -> TaskFilter {
     let mut filter = filter.frozen(at);
     let wanted = |status: &TaskStatus| {

@@ -6,31 +6,31 @@ use crate::model::TaskId;
 use crate::seam::{Instant, Seam};
 use crate::store::Reopen;
 
-/// The pace of a retry that is spread over a time. Whoever goes on with one keeps the pace: the tries that are left are
-/// spread over as much time as they were to take.
+/// The pace of a retry that is spread over a time. A resumed retry keeps the pace: the new runs that are left take as long as
+/// they would have taken.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Pace {
     since: Instant,
     /// How many tasks came before.
     first: u64,
-    /// The time from one try to the next.
+    /// The time from one new run to the next.
     each: Duration,
 }
 
 impl Pace {
-    /// The pace of `of` tries in this time, from the try number `first` on, which is now.
+    /// The pace of `of` new runs over the time `spread`. The run number `first` is due now.
     pub(super) fn new(spread: Duration, of: u64, first: u64, now: Instant) -> Self {
         Self { since: now, first, each: spread.div_f64(of.max(1) as f64) }
     }
 
-    /// These tasks to be retried, each when it is its turn; the first is the try number `number`.
+    /// Retries of these tasks, each at its turn. The first of them is the run number `number`.
     pub(super) fn in_turn(&self, number: u64, ids: Vec<TaskId>, seam: &Seam) -> Vec<Reopen> {
         let passed = seam.since(self.since);
         let turn = |(number, id)| Reopen::after(id, self.offset(number).saturating_sub(passed));
         (number..).zip(ids).map(turn).collect()
     }
 
-    /// How long after `since` that try begins.
+    /// How long after `since` the run of this number is due.
     fn offset(&self, number: u64) -> Duration {
         let count = number.saturating_sub(self.first);
         // An operation on more tasks than that is far beyond any store.

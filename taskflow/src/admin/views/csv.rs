@@ -1,4 +1,4 @@
-//! Tasks as CSV that every spreadsheet reads.
+//! Tasks as CSV for spreadsheets.
 
 use std::time::SystemTime;
 
@@ -36,7 +36,7 @@ pub fn header() -> Vec<u8> {
     line(&COLUMNS.map(str::to_owned))
 }
 
-/// The line of a task, at that moment.
+/// The line of a task, with its phase at `now`.
 #[must_use]
 pub fn row(record: &TaskRecord, now: SystemTime) -> Vec<u8> {
     line(&cells(record, now))
@@ -73,8 +73,8 @@ fn cells(record: &TaskRecord, now: SystemTime) -> [String; COLUMNS.len()] {
     ]
 }
 
-/// One record of CSV. A spreadsheet executes a cell that looks like a formula, so such a cell gets a quote before it;
-/// a negative number is none.
+/// One record of CSV. A spreadsheet executes a cell that looks like a formula, so such a cell gets a `'` before it, unless it
+/// is a negative whole number.
 fn line(cells: &[String]) -> Vec<u8> {
     let is_number = |cell: &str| cell.starts_with('-') && cell[1..].parse::<u64>().is_ok();
     let is_formula = |cell: &str| cell.starts_with(['=', '+', '-', '@', '\t', '\r']) && !is_number(cell);

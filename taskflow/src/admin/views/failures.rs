@@ -11,7 +11,7 @@ pub struct FailuresView {
     items: Vec<GroupView>,
     /// How many tasks were examined.
     looked_at: usize,
-    /// Whether older ones were not examined.
+    /// Whether there are older tasks, which were not examined.
     cut: bool,
 }
 
@@ -29,12 +29,12 @@ struct GroupView {
     sample_id: TaskId,
     /// How many ended in each 24th of the time since `since`, or of the last 24 hours; the oldest part first.
     over_time: [u64; FailureGroup::PARTS],
-    /// A filter that selects the group, and at times a few others with the same words.
+    /// A filter that selects the group. It may also select other tasks, if their errors contain the same words.
     filter: String,
 }
 
 impl FailuresView {
-    /// Those groups.
+    /// The view of these groups.
     #[must_use]
     pub fn of(found: &Failures) -> Self {
         let items = found.groups.iter().map(|group| GroupView {

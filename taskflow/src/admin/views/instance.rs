@@ -7,12 +7,12 @@ use crate::model::InstanceInfo;
 pub struct InstanceView {
     #[serde(flatten)]
     info: InstanceInfo,
-    /// Whether other processes run another version.
+    /// Whether another live process has another version of taskflow.
     skew: bool,
 }
 
 impl InstanceView {
-    /// Those processes, which are all that live.
+    /// The views of these processes, which must be all live ones.
     #[must_use]
     pub fn each(instances: Vec<InstanceInfo>) -> Vec<Self> {
         let versions: Vec<String> = instances.iter().map(|it| it.version.clone()).collect();

@@ -16,7 +16,7 @@ pub struct NumberedLine {
 }
 
 impl NumberedLine {
-    /// That line under that number. A sealed message is hidden.
+    /// The line with its number. A sealed message is hidden.
     #[must_use]
     pub fn new(n: usize, mut line: LogLine) -> Self {
         line.hide_sealed();

@@ -1,4 +1,4 @@
-//! What the REST API answers, and the command line prints with `--json`: values to serialize, made from those of the
+//! The values that the REST API answers and that the command line prints with `--json`. They are made of the values of the
 //! manager and of the [`Console`](super::Console).
 
 pub mod csv;

@@ -24,7 +24,7 @@ pub struct PreviewView<'a> {
 }
 
 impl<'a> PreviewView<'a> {
-    /// That preview, with its sample at that moment.
+    /// The view of a preview. The phases in its sample are those at `now`.
     #[must_use]
     pub fn of(preview: &'a Preview, now: SystemTime) -> Self {
         Self {
@@ -56,7 +56,7 @@ pub struct OperationView<'a> {
     left: Option<Duration>,
     actor: &'a str,
     reason: Option<&'a str>,
-    /// Over how many seconds the tries of a retry are spread; `null`: all at once.
+    /// The seconds over which a retry spreads the new runs; `null`: all at once.
     #[serde(with = "time::seconds_option")]
     spread: Option<Duration>,
     #[serde(with = "time::rfc3339_serde")]
@@ -67,7 +67,7 @@ pub struct OperationView<'a> {
 }
 
 impl<'a> OperationView<'a> {
-    /// That operation.
+    /// The view of this operation.
     #[must_use]
     pub fn of(operation: &'a Operation) -> Self {
         let words = operation.filter.iter().map(|(word, value)| (word.as_str(), value.as_str()));

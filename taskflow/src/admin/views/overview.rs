@@ -26,7 +26,7 @@ struct CountsWithTotal {
     #[serde(flatten)]
     counts: Counts,
     total: u64,
-    /// Whether there are no more.
+    /// Whether the counts are exact. If not, there may be more tasks.
     exact: bool,
 }
 
@@ -37,7 +37,7 @@ struct Instances {
 }
 
 impl OverviewView {
-    /// The state now. `instances` says how many processes live, and how many tasks they run.
+    /// The state at `taken_at`. `live` is the number of live processes, and `running` the number of tasks that they run.
     #[must_use]
     pub fn of(
         counts: Counts,

@@ -11,7 +11,7 @@ pub enum QueueWarning {
     Paused,
     /// No live process runs its tasks.
     NoWorker,
-    /// It refuses tasks: as many wait as it takes.
+    /// It refuses new tasks; see [`QueueInfo::is_full`].
     Full,
 }
 
@@ -26,7 +26,7 @@ pub struct QueueView {
 }
 
 impl QueueView {
-    /// That queue.
+    /// The view of this queue.
     #[must_use]
     pub fn of(info: QueueInfo) -> Self {
         let full = info.is_full();
@@ -38,7 +38,7 @@ impl QueueView {
         Self { waiting: info.waiting(), full, warning, info }
     }
 
-    /// Those queues.
+    /// The views of these queues.
     #[must_use]
     pub fn each(queues: Vec<QueueInfo>) -> Vec<Self> {
         queues.into_iter().map(Self::of).collect()
@@ -50,7 +50,7 @@ impl QueueView {
         &self.info
     }
 
-    /// What is wrong with it; the most important thing, if there are several.
+    /// What is wrong with it; if several things are, the most important one.
     #[must_use]
     pub fn warning(&self) -> Option<QueueWarning> {
         self.warning

@@ -10,14 +10,14 @@ use crate::model::{ScheduleInfo, time};
 pub struct ScheduleView {
     #[serde(flatten)]
     info: ScheduleInfo,
-    /// The next ticks; none while it is paused, or if no process ticks it.
+    /// The next ticks; none while it is paused, or if no running program runs it.
     next: Vec<String>,
     #[serde(skip)]
     ticks: Vec<SystemTime>,
 }
 
 impl ScheduleView {
-    /// That schedule with its next ticks, at most `number`.
+    /// The view of this schedule, with at most `number` next ticks.
     #[must_use]
     pub fn of(info: ScheduleInfo, number: usize) -> Self {
         let ticks = next_ticks(&info, number);
@@ -30,7 +30,7 @@ impl ScheduleView {
         &self.info
     }
 
-    /// The next ticks; none while it is paused, or if no process ticks it.
+    /// The next ticks; none while it is paused, or if no running program runs it.
     #[must_use]
     pub fn ticks(&self) -> &[SystemTime] {
         &self.ticks

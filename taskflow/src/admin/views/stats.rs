@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use crate::model::{Histogram, RunCounts, RunStats, Stats, StatsPoint, StatsSeries, time};
 
-/// Statistics: for each series its points and its total, with lengths as percentiles.
+/// Statistics: for each series its points and its total, with durations as percentiles.
 #[derive(Debug, Serialize)]
 pub struct StatsView {
     #[serde(with = "time::rfc3339_serde")]
@@ -67,7 +67,7 @@ impl Lengths {
 }
 
 impl RunNumbers {
-    /// Those statistics.
+    /// The view of these numbers.
     #[must_use]
     pub fn of(stats: &RunStats) -> Self {
         Self { counts: stats.counts, wait: Lengths::of(&stats.wait), run: Lengths::of(&stats.run) }
@@ -83,7 +83,7 @@ impl Series {
 }
 
 impl StatsView {
-    /// Those statistics.
+    /// The view of these statistics.
     #[must_use]
     pub fn of(stats: &Stats) -> Self {
         Self {

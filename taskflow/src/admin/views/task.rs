@@ -47,7 +47,7 @@ pub struct TaskRow<'a> {
 }
 
 impl<'a> TaskRow<'a> {
-    /// That task, at that moment.
+    /// The row of this task, with its phase at `now`.
     #[must_use]
     pub fn of(record: &'a TaskRecord, now: SystemTime) -> Self {
         Self {
@@ -87,7 +87,7 @@ struct Can {
     delete: bool,
 }
 
-/// A whole task, as the actor may see it.
+/// A whole task, and what the actor may do to it.
 #[derive(Debug, Serialize)]
 pub struct WholeTask {
     #[serde(flatten)]
@@ -101,7 +101,8 @@ pub struct WholeTask {
 }
 
 impl WholeTask {
-    /// That task at that moment, and what this actor may do to it. Sealed parts are hidden.
+    /// The view of this task, with its phase at `now` and what this actor may do to it. Hides sealed parts, but no others: the
+    /// caller hides arguments and results that the actor may not see.
     #[must_use]
     pub fn of(actor: &Actor, mut record: TaskRecord, now: SystemTime) -> Self {
         let sealed_with = record.sealed_with().map(str::to_owned);
@@ -119,7 +120,7 @@ impl WholeTask {
 }
 
 impl<'a> Listed<TaskRow<'a>> {
-    /// The rows of a page, at that moment.
+    /// The rows of a page, with the phases at `now`.
     #[must_use]
     pub fn rows(page: &'a Page<TaskRecord>, now: SystemTime) -> Self {
         Self { items: page.items.iter().map(|record| TaskRow::of(record, now)).collect(), next: page.next }

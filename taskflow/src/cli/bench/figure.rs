@@ -79,7 +79,7 @@ impl Spread {
 /// The measurement that a figure is compared with.
 #[derive(Debug, Serialize)]
 pub(super) struct Baseline {
-    /// The kind of baseline: `floor`, `plain route`, `nobody waits` or `empty store`.
+    /// What the baseline is, such as `floor`, `plain route` or `empty store`.
     pub(super) what: &'static str,
     #[serde(flatten)]
     pub(super) spread: Spread,
@@ -111,11 +111,11 @@ pub(super) struct Interval {
 }
 
 impl Interval {
-    /// The bounds for the median of what these ratios are a sample of. `None` for fewer than six: even the least and the
-    /// greatest of five are too close together.
+    /// The bounds for the median of the distribution from which these ratios are a sample. `None` for fewer than six: the
+    /// least and the greatest of five enclose the median with only 93.75 % confidence.
     ///
-    /// Each ratio lies below the median with a chance of one half, so how many do is binomial, and the `k` least and the
-    /// `k` greatest are left out as long as that excludes the median in less than 5 % of all cases.
+    /// Each ratio lies below the median with a chance of one half, so the number of those that do is binomial. The `k` least
+    /// and the `k` greatest are left out, for the greatest `k` that excludes the median in less than 5 % of all cases.
     fn of(mut ratios: Vec<f64>) -> Option<Self> {
         ratios.sort_by(f64::total_cmp);
         let count = ratios.len();
@@ -141,7 +141,7 @@ impl Figure {
     }
 }
 
-/// The figures of a scenario whose runs took turns with those of the baseline: each run has one to be compared with.
+/// The figures of a scenario whose runs took turns with those of the baseline: the n-th runs of both form a pair.
 pub(super) fn figures_of_pairs(
     scenario: &'static str,
     what: &'static str,

@@ -33,7 +33,7 @@ pub(super) async fn measure_floors<Q: Queue>(floors: Vec<Q>, load: &Load) -> Res
     measure(Fleet(Arc::new(floors)), load, instances).await
 }
 
-/// Measures `drain`, then `flow`. Nothing runs yet.
+/// Measures `drain`, then `flow`. No task runs before.
 async fn measure<Q: Queue>(queue: Q, load: &Load, instances: u64) -> Result<Vec<Sample>> {
     add_in_bulk(&queue, load.tasks).await?;
     let draining = drain(&queue, load.tasks).await?;
@@ -79,7 +79,7 @@ impl<Q: Queue> Queue for Fleet<Q> {
     async fn unfinished(&self) -> Result<u64> {
         let mut unfinished: u64 = 0;
         for instance in self.0.iter() {
-            // One instance finishes what another has added.
+            // One instance finishes tasks of another, so its own number may be below zero and wrap. The sum is right.
             unfinished = unfinished.wrapping_add(instance.unfinished().await?);
         }
         Ok(unfinished)

@@ -1,5 +1,5 @@
-//! The scenario `memory`: resident memory with many waiting tasks. Each measurement has its own process, because memory
-//! that an earlier one has freed would be reused and not show.
+//! The scenario `memory`: resident memory with many waiting tasks. Each measurement has its own process. A shared one
+//! would reuse the memory that an earlier measurement has freed, and would not grow.
 
 use std::process::{ExitCode, Stdio};
 

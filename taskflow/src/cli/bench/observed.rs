@@ -1,4 +1,4 @@
-//! The scenario `observed`: what it costs that somebody listens to everything.
+//! The scenario `observed`: the cost of recorded spans, a middleware and an observer of all events.
 
 use std::fmt::Debug;
 use std::hint::black_box;
@@ -23,7 +23,7 @@ pub(super) fn record_spans(record: bool) {
     INSTALL.call_once(|| {
         tracing::subscriber::set_global_default(Recorder::default()).expect("the bench installs no other");
     });
-    // Without it, a span that is not recorded would still ask the subscriber.
+    // Without this, each span that is not recorded would still call the subscriber.
     tracing::callsite::rebuild_interest_cache();
 }
 
@@ -50,7 +50,7 @@ impl Observer for Counts {
     }
 }
 
-/// Keeps the values of spans and events in memory, as the bridge to OpenTelemetry does until they are exported.
+/// Copies the values of spans and events into memory, as the bridge to OpenTelemetry does, and drops the copy at once.
 #[derive(Default)]
 struct Recorder(AtomicU64);
 
@@ -98,7 +98,7 @@ impl Subscriber for Recorder {
 
 struct Values(Vec<(&'static str, Value)>);
 
-/// Dropped without being read: a kept value is all that is measured.
+/// A copied value. It is never read, because only the copying is measured.
 #[expect(dead_code, reason = "as above")]
 enum Value {
     Text(String),

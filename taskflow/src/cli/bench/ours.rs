@@ -129,7 +129,7 @@ impl Ours {
 /// How many callers wait beside a drain.
 const WAITERS: u64 = 1_000;
 
-/// Drains tasks, while callers wait for others that are due tomorrow, or while these are there and nobody waits.
+/// Drains tasks beside others that are due tomorrow. If `is_awaited`, callers wait for those meanwhile.
 pub(super) async fn drain_awaited(ours: Ours, load: &Load, is_awaited: bool) -> Result<Vec<Sample>> {
     add_in_bulk(&ours, load.tasks).await?;
     let mut ours = ours.prepare().await?;
@@ -143,7 +143,7 @@ pub(super) async fn drain_awaited(ours: Ours, load: &Load, is_awaited: bool) -> 
         for handle in handles {
             waiting.spawn(async move { handle.wait().await });
         }
-        // Each has begun to wait.
+        // Time for each caller to begin to wait.
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     let took = drain(&ours, load.tasks).await?;

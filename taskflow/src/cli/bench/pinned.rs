@@ -1,6 +1,6 @@
-//! The scenarios `pinned` and `paced`: a reader keeps an old snapshot, so that the server can clean up nothing of what has
-//! been removed since. This is what makes queues in a database slower and slower, and a forgotten transaction, a long report
-//! or a replication slot is enough.
+//! The scenarios `pinned` and `paced`: a reader keeps an old snapshot, so the server cannot clean up rows that have been
+//! removed since. This makes queues in a database slower and slower. A forgotten transaction, a long report or a replication
+//! slot is enough to cause it.
 
 use std::time::Duration;
 
@@ -32,7 +32,7 @@ pub(super) async fn measure(ours: Ours, load: &Load) -> Result<Vec<Sample>> {
     };
     let flow = timed(flow).await?;
     RUNS.check()?;
-    // By the same process: one that has just started does not know yet where to search.
+    // With the same manager, because a new one does not know yet where to search.
     ours.pause().await?;
     add_in_bulk(&ours, load.tasks).await?;
     let draining = drain(&ours, load.tasks).await?;

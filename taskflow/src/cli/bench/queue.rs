@@ -1,4 +1,5 @@
-//! The interface that the scenarios measure. Taskflow implements it, and so does each floor.
+//! The interface that the scenarios measure. Taskflow implements it, and so does each floor: the same work hand-written on
+//! the raw driver of a store.
 
 use super::Result;
 use super::work::Payload;

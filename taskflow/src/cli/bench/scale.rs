@@ -14,7 +14,7 @@ use super::Result;
 use super::figure::Sample;
 use super::options::Load;
 
-/// Their priorities.
+/// The priorities of the waiting tasks.
 const PRIORITIES: [i16; 4] = [0, 5, -5, 100];
 
 /// Tasks of one insert while the store is filled.
@@ -146,7 +146,7 @@ impl Scale {
         Ok(())
     }
 
-    /// The waiting task with that number: of another name, queue and priority than its neighbours.
+    /// The waiting task with that number. The name changes with each number, the queue after each round of all names.
     fn task(&self, number: u64, args: Arc<str>) -> NewTask {
         let mut task = NewTask::new(name_of(number % self.names), Ok(args));
         task.queue = queue_of(number / self.names % self.queues).into();

@@ -66,7 +66,7 @@ pub(super) struct Runs {
 #[derive(Debug, Default)]
 struct Noted {
     runs: AtomicU32,
-    /// Nanoseconds from the beginning of the measurement to the last start.
+    /// The last start, as a time of [`nanos_now`].
     started: AtomicU64,
 }
 
@@ -80,7 +80,7 @@ impl Runs {
         }
     }
 
-    /// Expects one run of each task from 0 to `tasks`.
+    /// Expects one run of each task from 0 to `tasks` - 1.
     pub(super) fn expect(&self, tasks: u64) {
         let mut noted = self.tasks.write();
         noted.clear();

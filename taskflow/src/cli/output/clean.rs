@@ -12,7 +12,7 @@ pub(in crate::cli) fn clean(text: &str) -> String {
     shown
 }
 
-/// The same with its line breaks and tabs kept.
+/// Like [`clean`], but keeps line breaks and tabs, and drops carriage returns.
 pub(in crate::cli) fn clean_lines(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     for c in text.chars() {

@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::{Style, Table};
 use crate::cli::failure::{Failure, Result};
 
-/// The width of a table where no terminal tells another one.
+/// The width of a table if neither a terminal nor `COLUMNS` gives one.
 const WIDTH: usize = 120;
 
 /// How things are printed.

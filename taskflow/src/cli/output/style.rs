@@ -1,6 +1,6 @@
 //! Colours.
 
-/// What is coloured, by its meaning.
+/// The colour or weight of a text.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(in crate::cli) enum Color {
     #[default]

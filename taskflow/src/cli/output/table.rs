@@ -73,7 +73,7 @@ impl Cell {
         Self::new(super::words::number(n)).raw(n.to_string())
     }
 
-    /// A number, and nothing for zero: what is not there does not ask for attention.
+    /// A number, but a dim dot for zero, so that only other numbers attract attention.
     pub(in crate::cli) fn some(n: u64) -> Self {
         if n == 0 { Self::new("·").raw("0").color(Color::Dim) } else { Self::number(n) }
     }

@@ -1,5 +1,5 @@
-//! What a key does. Small letters change nothing in the store; a capital letter says "I am sure", and is asked once more with the
-//! number of tasks.
+//! What a key does. Apart from command lines (`:`), only the capital letters R, C, D, P and X change the store, and only
+//! after a question that is answered with `y`. For R, C and D the question has the number of tasks.
 
 use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use taskflow::TaskId;
@@ -45,7 +45,7 @@ pub(super) fn pressed(state: &mut State, key: KeyEvent) -> Vec<Request> {
     }
 }
 
-/// A line is typed.
+/// Handles a key while a line is typed.
 fn typed(state: &mut State, code: KeyCode, mut text: String, is_filter: bool) -> Vec<Request> {
     match code {
         KeyCode::Esc => state.mode = Mode::Browse,

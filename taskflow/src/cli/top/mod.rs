@@ -1,7 +1,7 @@
 //! `taskflow top`: everything live on a terminal, with keys that act.
 //!
-//! [`state`] says what is shown; [`update`] and [`keys`] what an event and a key change, without a terminal and without a store. [`draw`] draws it. [`source`] reads
-//! the store and acts on it. [`run`] ties them together.
+//! [`state`] holds what is shown. [`update`] and [`keys`] change it after events and keys, without a terminal and without a
+//! store. [`draw`] draws it. [`source`] reads the store and acts on it. [`run`] ties them together.
 
 mod draw;
 mod keys;

@@ -19,13 +19,13 @@ use crate::cli::failure::{Failure, Result};
 use crate::cli::options::{Acting, Global};
 use crate::cli::session::{self, Session};
 
-/// Reads take at most this part of the time.
+/// The pause after a read is at least this many times as long as the read.
 const DUTY: u32 = 20;
 
-/// How often the store is read at most.
+/// The shortest pause between two reads of the store, unless a key asks for one.
 const EVERY: Duration = Duration::from_secs(1);
 
-/// How often the screen is drawn at most.
+/// How long the thread for the keys waits for a key before it releases its lock.
 const FRAME: Duration = Duration::from_millis(100);
 
 /// The options of `taskflow top`.
@@ -35,7 +35,7 @@ pub(in crate::cli) struct Options {
     acting: Acting,
 }
 
-/// The terminal as a person sees it. However this ends, the terminal is as it was: ratatui restores it after a panic too.
+/// The terminal. A drop restores its former state; ratatui also restores it after a panic.
 struct Screen {
     terminal: DefaultTerminal,
 }
@@ -58,7 +58,7 @@ pub(in crate::cli) async fn run(global: &Global, options: &Options) -> Result<()
             .hint("`taskflow status --watch` prints without one"));
     }
     let target = session::target(global)?;
-    // Acts ask by themselves, each with its number of tasks.
+    // Each act asks its own question, so the session need not ask.
     let acting = Acting { yes: true, ..options.acting.clone() };
     let session = Session::act(global, &acting).await?;
     let mut state = State::new(target.shown(), target.context.clone(), target.accent);
@@ -70,7 +70,7 @@ pub(in crate::cli) async fn run(global: &Global, options: &Options) -> Result<()
     outcome
 }
 
-/// A key, or `None` for a change of the screen's size.
+/// The keys that are pressed, and `None` for each change of the screen's size.
 struct Keys {
     pressed: mpsc::UnboundedReceiver<Option<event::KeyEvent>>,
     /// Held while the keys belong to another program.
@@ -89,7 +89,7 @@ impl Keys {
                     Ok(true) => event::read(),
                     Ok(false) => {
                         drop(guard);
-                        // So that somebody else gets the lock.
+                        // So that `command` can take the lock.
                         std::thread::sleep(Duration::from_millis(1));
                         if sender.is_closed() {
                             return;
@@ -117,7 +117,7 @@ async fn live(session: &Session, state: &mut State, mut keys: Keys, screen: &mut
     let (events, mut arrived) = mpsc::unbounded_channel::<Event>();
     let mut next_read = Instant::now();
     let mut read_began: Option<Instant> = None;
-    // A read that was asked for while another one was under way.
+    // Whether a read was asked for that has not begun.
     let mut is_stale = false;
     loop {
         state.now = SystemTime::now();
@@ -180,7 +180,7 @@ async fn live(session: &Session, state: &mut State, mut keys: Keys, screen: &mut
     }
 }
 
-/// Runs a line of the command on the same store, on the whole terminal.
+/// Runs a line of the `taskflow` command on the same store. The command gets the whole terminal.
 fn command(session: &Session, line: &str, keys: &Keys, screen: &mut Screen) -> Result<()> {
     let _turn = keys.turn.lock();
     ratatui::restore();

@@ -88,7 +88,7 @@ async fn filter(session: &Session, text: &str) -> Result<TaskFilter> {
     select::filter(session, &[words, search.bare].concat()).await
 }
 
-/// What a verb on all matching tasks may mean: at least one word, so that an empty filter is said aloud.
+/// The filter of a verb on all matching tasks. An empty text means every task.
 async fn deliberate(session: &Session, text: &str) -> Result<TaskFilter> {
     if text.is_empty() { Ok(TaskFilter::all()) } else { filter(session, text).await }
 }

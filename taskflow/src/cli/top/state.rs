@@ -1,4 +1,4 @@
-//! What `taskflow top` shows, and how events change it.
+//! What `taskflow top` shows, the events that change it, and the requests that follow.
 
 use std::collections::BTreeSet;
 use std::time::SystemTime;
@@ -50,7 +50,7 @@ impl Tab {
     }
 }
 
-/// What has been read of the store. What the open page does not need may be of an earlier read.
+/// What has been read from the store. Fields that the open page does not show may come from an earlier read.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Data {
     /// The page for which it was read.
@@ -80,7 +80,7 @@ pub(super) struct Open {
     pub(super) scroll: usize,
 }
 
-/// On what a verb acts.
+/// An act on the store.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Act {
     Tasks(Verb, Vec<TaskId>),
@@ -106,7 +106,7 @@ pub(super) enum Mode {
     Help,
 }
 
-/// What happens.
+/// What can happen: a key, or the answer of the store.
 #[derive(Debug)]
 pub(super) enum Event {
     Key(KeyEvent),
@@ -154,7 +154,7 @@ pub(super) struct State {
     pub(super) mode: Mode,
     /// The last answer, and whether it is an error.
     pub(super) message: Option<(String, bool)>,
-    /// The store does not answer.
+    /// The error, while the store does not answer.
     pub(super) away: Option<String>,
     pub(super) is_paused: bool,
     /// How many pages of tasks are skipped.

@@ -48,7 +48,7 @@ fn command(matter: &Matter) -> Vec<String> {
     }
 }
 
-/// A word as a shell reads it.
+/// Quotes a word for a shell, if necessary.
 pub(in crate::cli) fn shell(word: &str) -> String {
     let is_plain = |c: char| c.is_alphanumeric() || "-_./:,=@+%".contains(c);
     if !word.is_empty() && word.chars().all(is_plain) {

@@ -15,7 +15,7 @@ use crate::cli::output::words::{ago, between, color, counted, first_line, rfc333
 use crate::cli::output::{Cell, Color, Column, Format, Table, clean, spark};
 use crate::cli::session::Session;
 
-/// How many groups are followed by the command that retries them.
+/// For how many groups the command that retries them is printed.
 const COMMANDS: usize = 3;
 
 /// The options of `taskflow failures`.
@@ -71,7 +71,7 @@ pub(in crate::cli) async fn run(global: &Global, options: &Options) -> Result<()
     Ok(())
 }
 
-/// The words of a filter as a shell reads them.
+/// The words of a filter, quoted for a shell.
 fn words(filter: &str) -> String {
     let Ok(search) = grammar::Search::parse(filter) else { return shell(filter) };
     search.pairs.iter().map(|(word, value)| shell(&format!("{word}:{value}"))).collect::<Vec<_>>().join(" ")

@@ -122,7 +122,7 @@ async fn rewrap(global: &Global, options: &RewrapOptions) -> Result<()> {
         .hint("name the variable of a key that is missing with `--also`"))
 }
 
-/// What one key seals.
+/// How many tasks and schedules one key seals.
 #[derive(Clone, Debug, Default, Serialize)]
 struct Used {
     waiting: u64,

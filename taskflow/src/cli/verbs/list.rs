@@ -14,7 +14,7 @@ use crate::cli::output::{Cell, Color, Column, Table};
 use crate::cli::select;
 use crate::cli::session::Session;
 
-/// How much of an id a table shows: the millisecond in which it was made, and a number that grows within it.
+/// How many characters of an id a table shows: its millisecond, and a number that grows within the millisecond.
 const SHORT: usize = 18;
 
 /// The options of `taskflow list`.
@@ -79,7 +79,7 @@ async fn read(
         records.extend(page.items);
         records.iter_mut().for_each(TaskRecord::hide_sealed);
         match page.next {
-            // A page without any match has examined a great many tasks: the reader decides whether to go on.
+            // A page without a match has examined a great many tasks, so the user decides whether to go on.
             Some(next) if records.len() < limit && found > 0 => filter.after = Some(next),
             next => return Ok((records, next)),
         }

@@ -101,7 +101,7 @@ fn one(out: Out, number: usize, mut line: LogLine) -> Result<()> {
             let message = line.message.replace('\\', "\\\\").replace('\n', "\\n").replace('\t', "\\t");
             out.line(&format!("{}\t{}\t{}\t{message}", rfc3339(line.at), line.level, line.attempt))
         }
-        // A document that never ends is no JSON, so following prints lines of it.
+        // While `--follow` waits, a JSON document would have no end. So it prints one document a line.
         Format::Json | Format::Lines => {
             let text = serde_json::to_string(&NumberedLine::new(number, line));
             out.line(&text.map_err(|error| Failure::failed(error.to_string()))?)

@@ -75,7 +75,7 @@ struct One {
     error: Option<String>,
 }
 
-/// Acts on chosen tasks, one after the other. Tells each; the exit code is that of the worst.
+/// Acts on chosen tasks, one after the other, and prints the outcome of each. The exit code is the highest of all.
 async fn each(global: &Global, verb: Verb, options: &Options, ids: Vec<TaskId>) -> Result<()> {
     if options.dry_run {
         let session = Session::look(global).await?;
@@ -208,10 +208,10 @@ fn told(session: &Session, preview: &Preview) -> String {
     text
 }
 
-/// Waits for the end of an operation, with a bar on a terminal. Ctrl-C stops it; a second one does not wait for that.
+/// Waits for the end of an operation, with a bar on a terminal. Ctrl-C stops it; a second Ctrl-C does not wait for the stop.
 pub(super) async fn finish(session: &Session, mut running: Running) -> Result<Operation> {
     let begun = running.now();
-    // It draws nothing where no terminal is.
+    // The bar draws nothing if there is no terminal.
     let bar = ProgressBar::new(begun.of);
     if let Ok(style) = ProgressStyle::with_template("{bar:30} {human_pos} of {human_len}  {msg}") {
         bar.set_style(style);
@@ -230,7 +230,7 @@ pub(super) async fn finish(session: &Session, mut running: Running) -> Result<Op
                 is_asked = true;
                 bar.set_message("stopping after this batch");
                 let (session, id) = (session.clone(), begun.id);
-                // A store that does not answer must not keep a second Ctrl-C from being heard.
+                // In the background, so that a second Ctrl-C works even if the store does not answer.
                 tokio::spawn(async move {
                     if let Err(error) = session.console.stop_operation(&session.by, id).await {
                         eprintln!("error: it could not be asked to stop: {error}");

@@ -1,4 +1,4 @@
-//! Values of options.
+//! Parsers for the values of options.
 
 use std::time::{Duration, SystemTime};
 

@@ -90,7 +90,7 @@ pub(in crate::cli) async fn run(global: &Global, options: &Options) -> Result<()
 
 async fn act(session: &Session, verb: &Verb, name: &str) -> Result<()> {
     let (console, by) = (&session.console, &session.by);
-    // Before the verb, so that a wrong name has the same answer everywhere.
+    // Before the verb, so that a wrong name gets the same error from each verb.
     let queue = find(session, name).await?;
     match verb {
         Verb::Pause(_) => console.pause_queue(by, name).await?,

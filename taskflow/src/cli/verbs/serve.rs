@@ -11,7 +11,7 @@ use crate::cli::failure::{Failure, Result};
 use crate::cli::options::{Acting, Global};
 use crate::cli::session::Session;
 
-/// What is said to somebody who has not chosen an access.
+/// The hint if no access is chosen.
 const CHOICES: &str = "\
 --loopback            everybody on this machine
 --user ada:HASH:admin a person with a password; `taskflow password` prints the hash
@@ -78,7 +78,7 @@ pub(in crate::cli) async fn run(global: &Global, options: &Options) -> Result<()
     if options.open {
         eprintln!("everybody who reaches {here} may do everything");
     }
-    // Streams of open pages never end by themselves, so nobody waits for them.
+    // The streams of open pages never end by themselves, so the shutdown does not wait for them.
     tokio::select! {
         served = async { axum::serve(listener, router).await } => served?,
         () = stopped() => {}
@@ -87,7 +87,7 @@ pub(in crate::cli) async fn run(global: &Global, options: &Options) -> Result<()
     Ok(())
 }
 
-/// Ctrl-C, or the signal with which services are ended.
+/// Returns on Ctrl-C, or on SIGTERM where that exists.
 async fn stopped() {
     #[cfg(unix)]
     {
@@ -140,7 +140,7 @@ fn access(options: &Options) -> Result<Access> {
         .ok_or_else(|| Failure::usage("choose who may use the dashboard").hint(CHOICES))
 }
 
-/// The lines of a file, but for empty ones and comments.
+/// The lines of a file, without empty ones and comments.
 fn lines(path: &Path) -> Result<Vec<(String, String, Role)>> {
     let shown = path.display();
     let text = std::fs::read_to_string(path)

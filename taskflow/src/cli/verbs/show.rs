@@ -44,7 +44,7 @@ pub(in crate::cli) async fn run(global: &Global, options: &Options) -> Result<()
         Some(keys) => Session::act_with(global, &options.acting, |it| it.encrypt(Encrypt::new(keys))).await?,
     };
     let id = select::id(&session, &options.id).await?;
-    // The log lines too, if they were opened.
+    // `lines` has the log lines only if they were opened.
     let (mut record, lines) = match options.open.is_empty() {
         true => (session.console.task(session.actor(), id).await?, None),
         false => {
@@ -196,7 +196,7 @@ async fn people(
         heading(out, "attempts")?;
         out.table(&attempts(record))?;
     }
-    // `taskflow logs` opens none, so all that were opened are shown.
+    // `taskflow logs` does not open sealed lines, so all opened lines are shown here.
     let most = if opened.is_some() { usize::MAX } else { LINES };
     let mut lines = match opened {
         Some(lines) => lines,

@@ -13,7 +13,7 @@ use crate::cli::output::words::length;
 use crate::cli::output::{Cell, Color, Column, Format, Table, spark};
 use crate::cli::session::Session;
 
-/// How many steps a range has if none are chosen: as many bars fit beside the numbers.
+/// The default number of steps of a range: this many bars fit beside the numbers.
 const STEPS: u32 = 24;
 
 /// The options of `taskflow stats`.

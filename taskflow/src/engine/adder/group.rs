@@ -26,11 +26,11 @@ pub(super) struct Group {
     pub(super) permits: Permits,
     /// Until when the caller waits for the write to begin.
     pub(super) deadline: Instant,
-    /// When its first write was sent that the store may have made.
+    /// When the first write that may have stored it was sent; `None` if there is none.
     pub(super) sent_at: Option<Instant>,
     /// An error left it unknown whether the tasks are stored.
     pub(super) in_doubt: bool,
-    /// The add was announced to subscribers, which expect its outcome.
+    /// Whether the add was announced with `Events::adding`, so that its outcome must be passed to `Events::added`.
     pub(super) announced: bool,
     /// The owner that releases the held tasks of this group.
     pub(super) hold_owner: Option<Arc<dyn HoldOwner>>,

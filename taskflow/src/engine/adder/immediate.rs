@@ -1,5 +1,5 @@
-//! Adds to a store that answers without waiting. Nothing is gathered and no writer is woken: the caller's own task inserts. In
-//! memory this makes an add 1.5 times as fast.
+//! The path of an add to a store that answers without waiting. Adds are not gathered and no writer is woken: the caller's own
+//! task inserts. In the memory store this makes an add 1.5 times as fast.
 
 use std::mem;
 

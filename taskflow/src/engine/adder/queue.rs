@@ -104,8 +104,8 @@ impl AddQueue {
         Put::NeedsWriter
     }
 
-    /// Begins an insert that does not go through the queue, until the answer is dropped. `None` once the manager has been
-    /// shut down or its runtime has ended.
+    /// Begins an insert that does not go through the queue. It lasts until the returned value is dropped. `None` once the
+    /// manager has been shut down or its runtime has ended.
     pub(super) fn begin_now(&self) -> Option<InsertingNow<'_>> {
         // Counted first: a shutdown that has closed the manager waits for all inserts that have begun by then.
         self.inserting_now.fetch_add(1, Ordering::SeqCst);
@@ -159,14 +159,14 @@ impl AddQueue {
         }
     }
 
-    /// Adds the groups that came meanwhile to a write that will be retried, as far as they fit.
+    /// Adds the groups that came meanwhile to a write that will be retried, as long as they fit.
     pub(super) fn join(&self, groups: &mut Vec<Group>) {
         let mut state = self.state.lock();
         let count = fitting(&state.waiting, Size::all(&*groups), usize::MAX);
         groups.extend(state.waiting.drain(..count));
     }
 
-    /// Notes until when the write in flight may take.
+    /// Records the latest time at which the write in flight may end.
     pub(super) fn busy_until(&self, until: Instant) {
         let mut state = self.state.lock();
         state.busy_until = state.busy_until.max(Some(until));
@@ -312,7 +312,7 @@ impl Drop for InsertingNow<'_> {
     }
 }
 
-/// Counts a caller out when it no longer waits for room.
+/// A caller that waits for room. Dropping this lowers their number.
 struct RoomWaiter<'a>(&'a AddQueue);
 
 impl Drop for RoomWaiter<'_> {

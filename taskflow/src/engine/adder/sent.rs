@@ -21,7 +21,7 @@ use crate::model::{AddError, StoreError, StoreErrorKind, TaskId};
 use crate::seam::Sleep;
 use crate::store::Start;
 
-/// How much later than the writer a caller checks its add itself.
+/// How much later than the writer a caller itself checks whether its add has waited too long.
 const LATER: Duration = Duration::from_millis(250);
 
 /// Waits for room in the queue of adds.
@@ -39,7 +39,8 @@ pub(crate) struct Sent {
 
 /// The answer to an add.
 enum Pending {
-    /// It is there already. Taking it counts as work of the task that takes it, so that a loop of adds lets others run.
+    /// The answer is there already. Taking it uses up the cooperative budget of the caller's task in tokio, so that a loop of
+    /// adds lets other tasks run.
     Known(Coop<future::Ready<Answer>>),
     Awaited(oneshot::Receiver<Answer>),
 }

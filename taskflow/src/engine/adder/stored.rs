@@ -13,7 +13,7 @@ use crate::store::{InsertBatch, InsertGroup, Inserted, InsertedAs, Refusal, RunR
 /// What a store answers to an insert: for each group its tasks, or why it was refused.
 pub(super) type Answers = Vec<Result<Vec<Inserted>, Refusal>>;
 
-/// Starts the leased tasks of a group, and returns the slots of the others. Returns the answer for the caller.
+/// Starts the leased tasks of a group, and gives the slots of the others back. Returns the answer for the caller.
 pub(super) fn stored(
     queue: &AddQueue,
     group: &mut Group,
@@ -63,7 +63,7 @@ pub(super) fn stored(
     Ok(inserted)
 }
 
-/// Sends the event of a group that a full queue refused: of its first task in that queue.
+/// Sends the event of a group that a full queue refused. The event is about the group's first task in that queue.
 fn refused(core: &Core, tasks: &InsertGroup, full: &AddError) {
     let AddError::QueueFull { queue, .. } = full else { return };
     let in_queue = tasks.tasks.iter().find(|insert| insert.task.queue == **queue);
@@ -90,8 +90,8 @@ pub(super) fn count(meter: &Meter, batch: &InsertBatch, answers: &Answers) {
     }
 }
 
-/// Checks that the answer of a store names every task. An answer that does not counts as lost: the insert is repeated, and
-/// the callers hear that their tasks may be stored.
+/// Checks that the answer of a store names every task. An incomplete answer counts as lost: the insert can be repeated, and a
+/// caller whose time is up gets an error that says that its tasks may be stored.
 pub(super) fn complete(batch: &InsertBatch, answers: Answers) -> Result<Answers, StoreError> {
     let names_all = |(group, answer): (&InsertGroup, &Result<Vec<Inserted>, Refusal>)| {
         answer.as_ref().map_or(true, |inserted| inserted.len() == group.tasks.len())

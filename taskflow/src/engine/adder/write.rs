@@ -39,14 +39,15 @@ struct Writer {
     groups: Vec<Group>,
     /// The other halves of a write that the store refused; they are written separately.
     halves: Vec<Vec<Group>>,
-    /// The groups for which alone there was no room. They are written again after the others.
+    /// Groups that, even alone, did not fit into the full store. They are tried again after the others.
     too_large: Vec<Group>,
     /// The bytes of all groups it has taken from the queue, written or not.
     taken: usize,
     /// The write in flight.
     batch: Option<Arc<InsertBatch>>,
     is_done: bool,
-    /// The store panicked while it wrote. That the thread panics as the writer is dropped does not tell: the program may do so.
+    /// Whether the store panicked while it wrote. Whether the thread is panicking when the writer is dropped does not show
+    /// this: the program itself may be panicking.
     has_panicked: bool,
 }
 
@@ -101,15 +102,15 @@ impl Writer {
                 continue;
             }
             self.groups.extend(self.halves.drain(..).flatten());
-            // Sleeps no longer than the earliest deadline here, nor than any add that comes meanwhile may wait.
+            // Sleeps at most until the earliest deadline of these groups, and at most as long as an add that comes now may wait.
             let Some(earliest) = self.groups.iter().map(|group| group.deadline).min() else { continue };
             let seam = &self.queue.core.seam;
             let patience = seam.in_time(self.queue.core.settings.add_timeout);
             let wake_at = seam.in_time(backoff.delay()).min(earliest).min(patience);
             seam.sleep_until(wake_at).await;
-            // A caller whose deadline passes during the backoff gets this error, and not that a last try has no answer.
+            // A caller whose deadline passes during the back-off gets this error, not the error that a last try has no answer.
             self.give_up_late(&error);
-            // The groups that came meanwhile have deadlines of their own.
+            // The groups that came meanwhile join this write, with their own deadlines.
             let before = Size::all(&self.groups).bytes;
             self.queue.join(&mut self.groups);
             self.taken += Size::all(&self.groups).bytes - before;
@@ -123,8 +124,8 @@ impl Writer {
         let tasks = self.groups.iter_mut().map(|group| mem::replace(&mut group.tasks, empty())).collect();
         let batch = Arc::new(InsertBatch::new(core.instance.id, core.settings.lease, tasks));
         self.batch = Some(batch.clone());
-        // A large write may take longer than an add may wait for the write to begin, since the store is already at work
-        // on it.
+        // `add_timeout` limits how long an add waits for its write to begin. A large write may take longer than that, since
+        // the store is already at work on it.
         let patience = Size::all(&self.groups).patience();
         let until = |group: &Group| group.deadline + patience;
         self.queue.busy_until(self.groups.iter().map(until).max().unwrap_or_else(|| core.seam.instant()));

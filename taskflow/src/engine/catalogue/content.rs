@@ -7,10 +7,10 @@ use serde::{Deserialize, Serialize};
 use crate::model::{ParameterInfo, QueueConfig, TaskInfo};
 use crate::task::{Descriptor, Missed, Overlap, Timing};
 
-/// The kind of the documents that hold a description, in parts: `<hash>/<part>`.
+/// The kind of the documents that hold a catalogue, in parts with the keys `<hash>/<part>`.
 pub(super) const CONTENT: &str = "catalogue";
 
-/// The kind of the documents that say which description a process has, by the id of the process.
+/// The kind of the documents that hold the hash of the catalogue of a process. Their key is the id of the process.
 pub(super) const OWNER: &str = "catalogue_of";
 
 /// What a process that runs tasks knows.
@@ -36,7 +36,7 @@ pub(crate) struct DeclaredQueue {
 pub(crate) struct DeclaredSchedule {
     pub(crate) name: String,
     pub(crate) task: String,
-    /// When it ticks, for people.
+    /// When it ticks, as a text for people.
     pub(crate) trigger: String,
     pub(crate) timezone: Option<String>,
     /// The text of its [`Timing`]. Only a newer version may be able to read it.
@@ -58,7 +58,7 @@ impl Catalogue {
         }
     }
 
-    /// The text under which the hash is taken.
+    /// The text that is stored, and of which the hash is taken.
     pub(super) fn text(&self) -> String {
         serde_json::to_string(self).expect("texts, numbers and maps by text can be written as JSON")
     }
@@ -108,7 +108,7 @@ impl DeclaredSchedule {
     }
 }
 
-/// 128 bits that tell texts apart: FNV-1a. Nobody gains from two texts with one hash, so it need not be hard to find them.
+/// The 128-bit FNV-1a hash of a text. It need not be cryptographic, since nobody gains from two texts with the same hash.
 pub(super) fn hash(text: &str) -> String {
     const BASIS: u128 = 0x6c62_272e_07bb_0142_62b8_2175_6295_c58d;
     const PRIME: u128 = 0x0000_0000_0100_0000_0000_0000_0000_013b;

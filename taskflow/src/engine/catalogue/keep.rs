@@ -21,7 +21,7 @@ const CONTENT_KEPT: Duration = Duration::from_secs(4 * 3600);
 const _: () = assert!(OWNER_KEPT.as_secs() > 3 * OWNER_EVERY.as_secs());
 const _: () = assert!(CONTENT_KEPT.as_secs() > 3 * CONTENT_EVERY.as_secs());
 
-/// The most parts of a text. It has room for 50,000 tasks.
+/// The most parts of a text. Together they have room for 50,000 tasks.
 const MAX_PARTS: usize = 64;
 
 /// Stores the catalogue of this process, and keeps it stored as long as the process lives. Its failures say nothing about
@@ -52,7 +52,7 @@ pub(crate) async fn keep(core: Arc<Core>) {
     }
 }
 
-/// Writes until the store has answered. Returns whether to go on.
+/// Writes, and retries until the store accepts it. Returns whether to go on.
 async fn store(core: &Core, writes: &Writes, with_content: bool) -> bool {
     let mut backoff = Backoff::new();
     let mut has_warned = false;

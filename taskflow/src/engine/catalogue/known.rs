@@ -1,4 +1,5 @@
-//! The catalogues that this process has: its own, and those it has read.
+//! The catalogues that this process has: its own, and those that it has read from the store. A catalogue describes what one
+//! program knows (its tasks, queues and schedules; see `content.rs`).
 
 use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
@@ -7,7 +8,7 @@ use parking_lot::Mutex;
 
 use super::content::Catalogue;
 
-/// The catalogues that this process has.
+/// The catalogues that this process has: its own, and those that it has read from the store.
 #[derive(Debug, Default)]
 pub(crate) struct Known {
     /// Set by a process that runs tasks.
@@ -33,7 +34,7 @@ impl Known {
         self.read.lock().insert(hash, catalogue);
     }
 
-    /// Forgets those that no live process has, so that a year of deploys takes no memory.
+    /// Forgets those that no live process has, so that catalogues of earlier deployments do not pile up in memory.
     pub(super) fn keep_only(&self, is_live: impl Fn(&str) -> bool) {
         self.read.lock().retain(|hash, _| is_live(hash));
     }

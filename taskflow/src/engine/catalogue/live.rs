@@ -17,7 +17,8 @@ pub(crate) struct Live {
     pub(crate) catalogues: Vec<Arc<Catalogue>>,
 }
 
-/// Reads the live processes and their catalogues. Of a store that keeps no documents it has only what this process knows.
+/// Reads the live processes and their catalogues. If the store keeps no documents, the only catalogue is that of this
+/// process.
 pub(crate) async fn live(core: &Core) -> Result<Live, StoreError> {
     let instances = core.read("a read", core.store.instances()).await?;
     let mut hashes = match owners(core).await {
@@ -33,7 +34,7 @@ pub(crate) async fn live(core: &Core) -> Result<Live, StoreError> {
             has_own = true;
             catalogues.push(own.clone());
         } else if let Some(hash) = hashes.remove(&instance.id.to_string()) {
-            // Without it the process has just begun to store it, or its text is damaged.
+            // A catalogue is missing if its process has just begun to store it, or if its text cannot be read.
             catalogues.extend(catalogue(core, &hash).await?);
             live_hashes.push(hash);
         }
@@ -44,7 +45,7 @@ pub(crate) async fn live(core: &Core) -> Result<Live, StoreError> {
     Ok(Live { instances, catalogues })
 }
 
-/// The hash of the catalogue of each process, also of some that have died lately.
+/// The hash of the catalogue of each process, including some processes that have died recently.
 async fn owners(core: &Core) -> Result<HashMap<String, String>, StoreError> {
     let mut found = HashMap::new();
     let mut query = DocumentQuery::all(OWNER);
@@ -68,7 +69,7 @@ async fn catalogue(core: &Core, hash: &str) -> Result<Option<Arc<Catalogue>>, St
         return Ok(Some(known));
     }
     let mut query = DocumentQuery::all(CONTENT);
-    // `0` follows `/`.
+    // `0` is the character after `/`, so this is every key that begins with `hash/`.
     (query.from, query.before) = (format!("{hash}/"), Some(format!("{hash}0")));
     let parts = core.aside(core.store.documents(query)).await?;
     if parts.is_empty() {

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-/// At most one time per schedule name.
+/// The due times of the schedules, at most one for each schedule name.
 #[derive(Debug, Default)]
 pub(super) struct Agenda {
     places: BTreeSet<(SystemTime, Arc<str>)>,

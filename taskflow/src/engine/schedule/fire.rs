@@ -133,12 +133,12 @@ impl Schedule {
             match task.queue == queue {
                 // A queue that this program does not know has no limits to enforce here.
                 true => Ok(admission.unwrap_or_default()),
-                // But a hook may not move a task there.
+                // But a hook may not move a task to such a queue.
                 false => admission,
             }
         });
         let checked = match hooked {
-            // What was checked when the schedule was defined, a hook may have changed.
+            // A hook may have changed what was checked when the schedule was defined.
             Ok(admission) if !core.on_add.is_empty() => task.check().map(|_| admission),
             hooked => hooked,
         };

@@ -75,7 +75,7 @@ impl Plan {
         let mut task = match &self.template {
             Template::Own(task) => {
                 let config = task.config();
-                // The worker provides all its parameters: the attribute refuses others.
+                // It has no arguments: the attribute refuses parameters that the worker cannot provide.
                 let mut task = NewTask::new(config.name, Ok(Arc::from("{}")));
                 task.queue = config.queue.into();
                 task.priority = config.priority;

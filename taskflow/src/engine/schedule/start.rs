@@ -51,7 +51,7 @@ impl Schedule {
         Ok(self.last_believed(&self.state().await?, now))
     }
 
-    /// The last tick that any process handled, unless it was handled under a wrong clock.
+    /// The last tick that any process handled. `now` if there is none, or if it was handled under a wrong clock.
     pub(super) fn last_believed(&self, state: &ScheduleState, now: SystemTime) -> SystemTime {
         let last = state.last_tick.filter(|last| self.plan.ticks.believes(*last, now));
         last.unwrap_or(now)

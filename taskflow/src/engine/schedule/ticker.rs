@@ -25,10 +25,10 @@ const CLOCK_CHECK: Duration = Duration::from_secs(10);
 /// How often the store is asked for changed schedules.
 const STORE_POLL: Duration = Duration::from_secs(1);
 
-/// The most schedules that call the store at once. The others wait here, so that adds do not wait for the store.
+/// The most schedules that call the store at once. The others wait their turn, so that they do not hold up adds in the store.
 const AT_ONCE: usize = 16;
 
-/// A clock that goes back by less than this was only corrected.
+/// A clock that goes back by no more than this was corrected, not set back.
 const SET_BACK: Duration = Duration::from_millis(500);
 
 /// Runs schedules until the process stops.
@@ -54,8 +54,9 @@ struct Ticker {
     latest: SystemTime,
     /// Numbers the entries, so that the outcome of a job is ignored if its schedule was replaced meanwhile.
     next_number: u64,
-    /// The change of the store up to which the stored schedules are known, and when to ask for more.
+    /// The version of the stored schedules up to which their changes are known here.
     version: u64,
+    /// When to ask the store for changes; `None` while a request is in flight.
     ask_at: Option<Instant>,
 }
 
@@ -157,8 +158,8 @@ impl Ticker {
                 Some(done) = self.jobs.join_next() => {
                     match done {
                         Ok(done) => self.apply(done).await,
-                        // Its schedule would never be planned again, so the panic is passed on and the supervision
-                        // restarts the ticker.
+                        // Without an outcome the schedule would never be planned again. So the panic is passed on, and the
+                        // supervision restarts the ticker.
                         Err(error) => {
                             if let Ok(panic) = error.try_into_panic() {
                                 std::panic::resume_unwind(panic);

@@ -20,7 +20,7 @@ fn limits(budget: &ClaimBudget) -> Vec<(String, usize)> {
     queues.filter(|(_, limit)| *limit > 0).collect()
 }
 
-/// The same, as written in a test.
+/// These limits, in the form that [`limits`] returns.
 fn of<const N: usize>(limits: [(&str, usize); N]) -> Vec<(String, usize)> {
     limits.map(|(queue, limit)| (queue.to_owned(), limit)).to_vec()
 }

@@ -1,7 +1,7 @@
 //! The documents of the statistics: what one process counted in one minute or hour.
 //!
-//! A document holds the sums of its minute so far, and each write replaces it. So a repeated write changes nothing, and
-//! no count is ever added to another in the store.
+//! A document holds the sums of its minute or hour so far, and each write replaces it. So a repeated write changes nothing,
+//! and the store never adds up counts.
 
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ pub(super) struct Period {
     pub(super) kept: Duration,
 }
 
-/// A chart of a day begins a day ago, and a reader's clock may differ.
+/// Documents are kept for longer than a day: a chart of a day begins a day ago, and a reader's clock may differ.
 const DAY: Duration = Duration::from_secs(24 * 3600);
 const HOUR_LENGTH: Duration = Duration::from_secs(3600);
 
@@ -28,16 +28,16 @@ pub(super) const MINUTE: Period =
 pub(super) const HOUR: Period =
     Period { kind: "stats_hour", seconds: 3600, kept: DAY.saturating_add(HOUR_LENGTH.saturating_mul(2)) };
 
-/// The numbers of the digits of a period. Keys sort by them.
+/// How many digits the number of a period has in a key. The fixed width makes keys sort by that number.
 const DIGITS: usize = 10;
 
-/// The least key of the period with this number.
+/// The beginning of the keys of the period with this number. It sorts before all of them.
 pub(super) fn first_key(number: u64) -> String {
     format!("{number:0DIGITS$}")
 }
 
-/// The key of a part of a document. A process counts a period again under another `generation` when the clock was set
-/// back into it.
+/// The key of a part of a document. When the clock was set back to an earlier period, the process counts that period again,
+/// under another `generation`.
 pub(super) fn key(number: u64, instance: InstanceId, generation: u32, part: usize) -> String {
     format!("{}/{instance}/{generation}/{part:03}", first_key(number))
 }
@@ -173,12 +173,12 @@ impl Row {
     }
 }
 
-/// Rows as the values of as few documents as have room for them.
+/// Packs the rows, in order, into documents of at most [`Document::MAX_VALUE`] bytes. Returns the values of the documents.
 pub(super) fn pack(rows: &[Row]) -> Vec<Vec<u8>> {
     let mut parts: Vec<Vec<u8>> = Vec::new();
     for row in rows {
         let text = serde_json::to_vec(row).expect("texts and numbers can be written as JSON");
-        // A bracket or a comma, and the last bracket.
+        // 2 bytes: a comma, and the last bracket.
         match parts.last_mut().filter(|part| part.len() + text.len() + 2 <= Document::MAX_VALUE) {
             Some(part) => {
                 part.push(b',');

@@ -22,7 +22,7 @@ const MAX_BYTES: usize = 4 << 20;
 /// Writes the statistics of this process every 10 s, until the process ends. A failure says nothing about tasks, so the
 /// health does not show it; what was not written is written later.
 pub(crate) async fn keep(core: Arc<Core>) {
-    // Processes do not write in step.
+    // So that not all processes write at the same moment.
     let late = MOST_LATE.mul_f64(random());
     loop {
         let wait = until_next(time::to_micros(core.seam.now())) + late;
@@ -44,7 +44,7 @@ fn until_next(now: i64) -> Duration {
     Duration::from_micros((every - now.rem_euclid(every)).unsigned_abs())
 }
 
-/// Writes what has changed since the last time. Returns whether the store can keep statistics at all.
+/// Writes what has changed since the last time. Returns `false` if this process or its store keeps no statistics.
 pub(crate) async fn flush(core: &Core) -> bool {
     if !core.settings.stats {
         return false;
@@ -70,7 +70,7 @@ pub(crate) async fn flush(core: &Core) -> bool {
     true
 }
 
-/// The first of these writes, as many as go together.
+/// The first of these writes: as many as one call may take, by number and by bytes.
 fn batch<'a>(writes: impl Iterator<Item = &'a DocumentWrite>) -> Vec<DocumentWrite> {
     let mut bytes = 0;
     let fits = |write: &&DocumentWrite| {

@@ -1,5 +1,5 @@
 //! Statistics in the store: each process writes what its meter counted, as one document for each minute and one for each
-//! hour, and any process reads those of all.
+//! hour, and any process can read the documents of all processes.
 //!
 //! [`recorder`] splits the counts into minutes and hours, and [`keep`] writes them. [`read`] adds up the documents of a
 //! range. [`document`] is their form.

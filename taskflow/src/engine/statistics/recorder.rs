@@ -11,7 +11,7 @@ use crate::model::{InstanceId, time};
 use crate::observe::{Meter, Values};
 use crate::store::DocumentWrite;
 
-/// The most documents that wait for a store that does not take them. They cover eight hours.
+/// The most documents that wait while the store accepts none. At one document a minute they cover eight hours.
 const MAX_WAITING: usize = 512;
 
 /// What this process has counted and not stored yet.
@@ -36,7 +36,7 @@ struct Current {
     generation: u32,
     /// The meter at the start of the period.
     base: Vec<Values>,
-    /// The meter when a document was made of it last.
+    /// The meter when the last document was made.
     last: Vec<Values>,
 }
 
@@ -44,7 +44,7 @@ struct Current {
 type Cells = [(Arc<str>, Arc<str>, Values)];
 
 impl Recorder {
-    /// Begins with all that the meter ever counted.
+    /// Starts with everything that the meter has counted so far.
     pub(crate) fn new(now: SystemTime) -> Self {
         let now = seconds(now);
         let current = |period: Period| Current {
@@ -66,8 +66,8 @@ pub(super) fn seconds(at: SystemTime) -> u64 {
 }
 
 impl State {
-    /// Makes documents of what has been counted since the last time. All of it belongs to the period of that time, even
-    /// if a new one has begun meanwhile.
+    /// Makes documents of the counts since the last call. They all belong to the period of that call, even if a new period
+    /// has begun meanwhile.
     pub(super) fn take(&mut self, meter: &Meter, instance: InstanceId, now: u64) {
         let cells = meter.read();
         for current in &mut self.periods {
@@ -151,7 +151,7 @@ mod tests {
             (0..times).for_each(|_| self.meter.count(self.meter.cell(name, "default"), Counter::Added));
         }
 
-        /// Writes what is due, and answers how many documents that were.
+        /// Writes what is due. Returns the number of documents.
         fn write(&mut self, now: u64) -> usize {
             self.state.take(&self.meter, self.instance, now);
             let waiting = std::mem::take(&mut self.state.waiting);

@@ -1,7 +1,7 @@
 //! Watches of single tasks, from any process.
 //!
-//! However many watch a task in this process, one [`reader`] reads it from the store. The [`watches`] share what it has
-//! read. Events of this process wake the reader at once; otherwise it reads at intervals.
+//! One [`reader`] reads a task from the store, however many callers in this process watch it. The [`watches`] share with them
+//! what it has read. Events of this process wake the reader at once; otherwise it reads at intervals.
 
 mod reader;
 mod watches;

@@ -13,8 +13,8 @@ use crate::model::{StatusUpdate, StoreError, TaskId, TaskStatus};
 /// How often a task is read without an event.
 const POLL: Duration = Duration::from_millis(500);
 
-/// After a read, the next one waits this many times as long as the read took, so that reads take at most a twentieth of
-/// the time.
+/// After a read, the next one waits this many times as long as the read took, but at most [`LONGEST`]. So reads take at most
+/// a twentieth of the time, unless one takes longer than 250 ms.
 const REST: u32 = 20;
 
 /// The longest wait between two reads.
@@ -23,7 +23,7 @@ const LONGEST: Duration = Duration::from_secs(5);
 /// How often to check whether anything is still watched.
 const CHECK: Duration = Duration::from_secs(1);
 
-/// Watches a task: what has been read of it, from now on.
+/// Watches a task. The receiver shows the state that was read last.
 pub(crate) fn watch(core: &Arc<Core>, id: TaskId) -> watch::Receiver<Seen> {
     let (seen, watched) = core.watches.join(id);
     if let Some(watched) = watched {
@@ -42,7 +42,7 @@ struct Reader {
     core: Arc<Core>,
     id: TaskId,
     watched: Watched,
-    /// The status and the number of attempts whose log lines have been read.
+    /// The status and the number of attempts when the log lines were last read.
     logs_of: Option<(TaskStatus, usize)>,
 }
 
@@ -87,14 +87,14 @@ impl Reader {
         }
     }
 
-    /// Reads the task once. Returns whether there will be no more to read.
+    /// Reads the task once. Returns whether that was the last read: the task has ended or does not exist.
     async fn read(&mut self) -> Result<bool, StoreError> {
         let core = &self.core;
         let Some(record) = core.read("a read", core.store.get(self.id)).await? else {
             return Ok(self.gone());
         };
         let state = (record.status, record.attempts.len());
-        // Only a run adds lines. They are read after the record: those of its end are then among them.
+        // Only a run adds lines. Reading them after the record includes those that were stored with its end.
         let new_lines = if record.status == TaskStatus::Running || self.logs_of != Some(state) {
             let Some(lines) = core.read("a read", core.store.logs(self.id)).await? else {
                 return Ok(self.gone());

@@ -8,7 +8,7 @@ use tokio::sync::{Notify, watch};
 
 use crate::model::{LogLine, Progress, StatusUpdate, TaskId};
 
-/// What has been read of a task last.
+/// The last read state of a task.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Seen {
     /// `None` until it has been read.
@@ -23,7 +23,7 @@ pub(crate) struct Seen {
 }
 
 impl Seen {
-    /// Whether the two would be told alike. Lines only come, and never change.
+    /// Whether a watcher would see no difference. Lines are only added and never change, so their number is compared.
     pub(super) fn is_like(&self, other: &Self) -> bool {
         let rest = |it: &Self| (it.lines.len(), it.is_gone, it.error.is_some());
         self.status == other.status && self.progress == other.progress && rest(self) == rest(other)
@@ -37,7 +37,7 @@ pub(crate) struct Watches(Mutex<State>);
 #[derive(Debug, Default)]
 struct State {
     tasks: HashMap<TaskId, Watched>,
-    /// Whether events are being passed on.
+    /// Whether a listener passes the events of this process on to the readers.
     is_listening: bool,
 }
 
@@ -55,7 +55,7 @@ impl Watches {
         let mut state = self.0.lock();
         if let Some(watched) = state.tasks.get(&id) {
             let mut seen = watched.seen.subscribe();
-            // It has not told this watch anything yet.
+            // This watch has not seen the current state yet.
             seen.mark_changed();
             return (seen, None);
         }
@@ -80,7 +80,7 @@ impl Watches {
         self.0.lock().remove(id, watched);
     }
 
-    /// Whether the caller must begin to pass on events.
+    /// Whether the caller must begin to pass on events, because nobody does so yet.
     pub(super) fn begin_to_listen(&self) -> bool {
         let mut state = self.0.lock();
         !std::mem::replace(&mut state.is_listening, true)
@@ -94,12 +94,12 @@ impl Watches {
         is_idle
     }
 
-    /// The caller passes on no more events.
+    /// Records that the caller passes on no more events.
     pub(super) fn stop_listening(&self) {
         self.0.lock().is_listening = false;
     }
 
-    /// Something has happened to a task in this process.
+    /// Wakes the reader of a task, because something has happened to the task in this process.
     pub(super) fn wake(&self, id: TaskId) {
         if let Some(watched) = self.0.lock().tasks.get(&id) {
             watched.wake.notify_one();

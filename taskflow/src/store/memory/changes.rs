@@ -1,4 +1,4 @@
-//! Tells listeners that something has changed, in the order in which they began to listen: a test that is repeated does the same
+//! Wakes listeners when something has changed, in the order in which they began to wait. So a repeated test does the same
 //! again. The `watch` of tokio wakes its receivers in a random order.
 
 use std::sync::Arc;
@@ -13,13 +13,13 @@ pub(super) struct Changes {
 }
 
 impl Changes {
-    /// Something has changed.
+    /// Wakes all listeners, because something has changed.
     pub(super) fn tell(&self) {
         self.number.fetch_add(1, Ordering::Release);
         self.changed.notify_waiters();
     }
 
-    /// Listens to changes from now on. It keeps no store alive.
+    /// Listens to changes from now on. A listener does not keep the store alive.
     pub(super) fn listen(self: &Arc<Self>) -> Listener {
         Listener { seen: self.number.load(Ordering::Acquire), changes: self.clone() }
     }
@@ -33,12 +33,12 @@ pub(crate) struct Listener {
 }
 
 impl Listener {
-    /// Waits for changes since the last call.
+    /// Waits until something has changed since the last call.
     pub(crate) async fn changed(&mut self) {
         loop {
             let changed = self.changes.changed.notified();
             tokio::pin!(changed);
-            // Before the look: a change after it is not missed.
+            // Register before reading the number, so that no change after the reading is missed.
             changed.as_mut().enable();
             let number = self.changes.number.load(Ordering::Acquire);
             if std::mem::replace(&mut self.seen, number) != number {

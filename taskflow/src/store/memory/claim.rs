@@ -67,8 +67,8 @@ impl Tables {
         Claims { tasks, next_due: [next_due, next_start].into_iter().flatten().min(), needs_slot }
     }
 
-    /// Lowers the free number of each queue to what its shared limits allow. Answers the queues that have shared
-    /// limits.
+    /// Lowers the free places of each queue to what its shared limits allow, and applies a changed key limit. Answers the
+    /// queues that have shared limits.
     fn shared_limits(
         &mut self,
         queues: &[(usize, ClaimQueue)],
@@ -135,8 +135,8 @@ impl Tables {
         true
     }
 
-    /// The requested queues that have or had tasks, each with its number. An instance may serve thousands that never
-    /// had any.
+    /// The requested queues that the store knows, each with its number. An instance may serve thousands of queues that never
+    /// had a task.
     fn asked(&self, claim: &Claim) -> Vec<(usize, ClaimQueue)> {
         let known = &self.index.queues;
         if known.len() < claim.queues.len() {

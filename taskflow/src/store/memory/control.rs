@@ -89,7 +89,7 @@ impl Tables {
     pub(super) fn prune(&mut self, retention: Retention, limit: usize) -> usize {
         let now = self.now();
         let until = |length: Duration| now.saturating_sub(time::micros(length));
-        // Records that are kept for longer are passed each time. The bound of the history bounds that, too.
+        // Each call passes over the records that are kept for longer. The limit of the history also limits their number.
         let is_old = |at: i64, id: &TaskId| {
             self.tasks.get(id).is_some_and(|task| at <= until(retention.of(task.stage.status())))
         };

@@ -1,4 +1,4 @@
-//! The documents: small values of the faces, by kind and key.
+//! The documents: small values of other parts of taskflow, such as statistics, by kind and key.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;

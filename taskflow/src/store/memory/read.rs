@@ -39,7 +39,7 @@ impl Tables {
         }
     }
 
-    /// The page of those of these tasks that match.
+    /// The page of the matching tasks among `tasks`.
     fn page<'a>(
         &self,
         tasks: impl Iterator<Item = (&'a TaskId, &'a Box<Task>)>,

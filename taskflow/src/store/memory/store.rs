@@ -64,14 +64,15 @@ impl MemoryStore {
         Self { shared: Arc::new(shared) }
     }
 
-    /// A store that lives in the surroundings of a test.
+    /// A store with the clock of a test. It keeps all ended tasks.
     #[cfg(feature = "testing")]
     pub(crate) fn in_test(seam: Seam) -> Self {
         let state = Mutex::new(Tables::new(usize::MAX, seam));
         Self { shared: Arc::new(Shared { state, changes: Arc::default() }) }
     }
 
-    /// Starts this task for `claim`, if it is pending, whatever its time, its limits and its queue say.
+    /// Starts this task for `claim` if it is pending and `claim` knows its name, regardless of its time, its limits and its
+    /// queue.
     #[cfg(feature = "testing")]
     pub(crate) fn claim_one(&self, id: TaskId, claim: &Claim) -> Option<crate::store::Claimed> {
         self.shared.state.lock().claim_one(id, claim)
@@ -102,7 +103,7 @@ impl MemoryStore {
         self.shared.state.lock().records()
     }
 
-    /// Continues the attempts of a pending task at this number.
+    /// Makes `attempt` the number of the next attempt of a pending task.
     #[cfg(feature = "testing")]
     pub(crate) fn set_attempt(&self, id: TaskId, attempt: u32) {
         self.shared.state.lock().set_attempt(id, attempt);
@@ -120,7 +121,7 @@ impl MemoryStore {
         self.shared.state.lock().open_attempts(id)
     }
 
-    /// Waits until something changes.
+    /// A listener that waits for changes of the store.
     #[cfg(feature = "testing")]
     pub(crate) fn changes(&self) -> super::changes::Listener {
         self.shared.changes.listen()

@@ -17,7 +17,7 @@ use crate::store::transition::{Change, EndedRun, ErrorChange, Stage as To, TaskS
 #[derive(Clone, Debug)]
 pub(super) struct Task {
     pub(super) id: TaskId,
-    /// The order of its first insert: its place among tasks of equal priority.
+    /// Its place in the order of first inserts, and so among tasks of equal priority.
     pub(super) seq: u64,
     /// The index of its ready list, which gives its name and queue.
     pub(super) ready_list: usize,
@@ -302,11 +302,12 @@ impl Task {
         });
     }
 
-    /// Stores progress and log lines of the run.
+    /// The number of lines that the task has logged.
     pub(super) fn log_lines(&self) -> u32 {
         u32::try_from(self.rare.lines.len()).unwrap_or(u32::MAX)
     }
 
+    /// Stores progress and log lines of the run.
     pub(super) fn say(&mut self, progress: Option<&Progress>, lines: &[LogLine]) {
         if let Some(progress) = progress {
             self.rare.progress = Some(progress.clone());

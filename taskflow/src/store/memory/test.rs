@@ -1,4 +1,4 @@
-//! What only the test kit does with the tables.
+//! Operations on the tables that only the test kit uses.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! A claim as its statements take it, and the result as they return it.
+//! The parameters that the statements of a claim take, and the result that they return.
 
 use sqlx::Row;
 use uuid::Uuid;
@@ -15,7 +15,7 @@ use crate::store::{Claim, ClaimQueue, Claims, Finished, SharedLimits, codec};
 pub(super) struct Asked {
     pub(super) queues: Vec<AskedQueue>,
     pub(super) limit: i64,
-    /// How many of the claimed tasks find a free slot.
+    /// How many free slots the instance has for the claimed tasks. It prefetches the others.
     pub(super) slots: i64,
     /// Identifies the leases of this claim, in case its answer is lost.
     pub(super) claim_id: i64,
@@ -34,9 +34,9 @@ pub(super) struct AskedQueue {
     pub(super) limits: SharedLimits,
 }
 
-/// The queues with tasks that are due, are blocked, or are among the next to come due; and whether any have come due
-/// and are not marked as such. Most of many queues are empty, so it does not look into each queue: it steps along an
-/// index from one queue with a task to the next.
+/// The queues that have a due task, a blocked task, or one of the next 1,000 tasks to come due; and whether any task
+/// has come due but is not marked as due. If there are many queues, most are empty. So the statement does not look into
+/// each of them: it steps along an index from one queue with a task to the next.
 const WAITING: &str = concat!(
     "
 WITH RECURSIVE due AS (
@@ -73,7 +73,7 @@ SELECT queue, come_due.any FROM (
 );
 
 /// The most queues that a claim sends by name. With more, it first asks which queues have tasks: that costs a round trip,
-/// and sending thousands of names costs more.
+/// but less than sending thousands of names.
 const FEW: usize = 32;
 
 /// The most tasks of one claim.
@@ -120,7 +120,7 @@ impl Asked {
     }
 }
 
-/// The queues of a claim in which tasks wait.
+/// Those queues of a claim that have pending tasks. If tasks have come due, marks them first.
 async fn waiting(session: &mut Session<'_>, claim: &Claim) -> Result<Vec<ClaimQueue>, Fault> {
     let mut rows = session.all(session.query(WAITING)).await?;
     if rows.first().map(|row| row.try_get(1)).transpose()?.unwrap_or(false) {

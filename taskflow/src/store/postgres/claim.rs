@@ -1,7 +1,9 @@
-//! Which tasks an instance gets, and when the next ones come due.
+//! Claims: leases due tasks to an instance, and finds out when the next ones come due.
 //!
-//! A claim is one statement. A turn whose runs all succeeded is one statement too: it ends those runs, claims the
-//! next tasks, and updates the queue counts of both.
+//! Most claims are one statement. A turn (it ends runs, then claims) is one statement too if all of its runs succeeded:
+//! it ends those runs, claims the next tasks, and updates the queue counts for both. While claims meet (see
+//! [`contention`](super::contention)), such a turn is two statements. [`limits`] has the claims for which queues must
+//! be locked.
 
 use std::time::{Duration, Instant};
 
@@ -17,7 +19,7 @@ use super::sql::moment;
 use crate::store::hint_set::HintSet;
 use crate::store::{Claim, Claims, Finish, Finished};
 
-/// Work that must be done before the statement. If there is any, the statement changes nothing.
+/// Work that must be done before a claim. If there is any, the statement of the claim changes nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum First {
     /// Tasks have come due and are not marked as due yet. They may be more urgent than those that are.
@@ -26,8 +28,8 @@ enum First {
     Lock = 2,
 }
 
-/// What must be done first, if `$8` asks for this check. The `ORDER BY` of the second check makes the planner use the
-/// small index of running tasks with a key.
+/// Finds out what must be done [first](First), if `$8` asks for this check. `turn!` adds a check of the ended runs,
+/// `$keyed`: its `ORDER BY` makes the planner use the small index of running tasks with a key.
 macro_rules! first {
     ($keyed:expr) => {
         concat!(
@@ -52,7 +54,7 @@ macro_rules! first {
     };
 }
 
-/// Which due tasks of a part of a queue a claim may take.
+/// The end of a query for the due tasks that a claim may take from a part of a queue, without the value of its `LIMIT`.
 macro_rules! due_of {
     ($part:literal, $condition:literal) => {
         concat!(
@@ -68,16 +70,18 @@ macro_rules! due_of {
     };
 }
 
-/// The places in the order of claims of the first due tasks of a part of a queue.
+/// The priority and the `seq` of the first due tasks of a part of a queue, which are their place in the order of
+/// claims.
 macro_rules! places {
     ($condition:literal) => {
         concat!("SELECT t.priority, t.seq", due_of!("parts", $condition), "least(parts.free, $4::bigint)")
     };
 }
 
-/// The first due tasks of a part of a queue, locked. It looks at `$12` times as many, so that it passes over those that
-/// other claims have locked, but not over all that many other claims have locked. The condition on the state is checked
-/// again in a task that changed before it was locked; the `+ 0` keeps the planner from finding tasks by it.
+/// Locks the first due tasks of a part of a queue. It reads up to `$12` times as many tasks as it locks, so that it can
+/// pass over those that other claims have locked, but does not read all that many other claims have locked. If a task
+/// changed before it was locked, the condition on the state is checked again; the `+ 0` keeps the planner from using
+/// this condition to find tasks.
 macro_rules! first_due {
     ($part:literal, $condition:literal) => {
         concat!(
@@ -111,7 +115,7 @@ macro_rules! asked {
     };
 }
 
-/// The tasks that may be taken of those that are locked, up to the first that may not be prefetched and finds no free slot.
+/// The locked tasks to take: all before the first that finds no free slot and may not be prefetched.
 macro_rules! take_of {
     ($found:literal) => {
         concat!(
@@ -147,13 +151,14 @@ macro_rules! due_of_one {
     };
 }
 
-/// The due tasks that may be taken. What is searched comes from [`SearchStarts`](super::search_starts::SearchStarts): each
-/// part of a queue is searched by itself, because an index can only start within one priority. The `+ 0` keeps the planner
-/// from finding tasks by their ids in the index of due tasks: it would step over all that is below the start.
+/// The due tasks that may be taken. [`SearchStarts`](super::search_starts::SearchStarts) says which parts of the queues to
+/// search. Each part is searched by itself, because a search of the index can start at a given task only within one
+/// priority. Where tasks are looked up by id, the `+ 0` keeps the planner from using the index of due tasks: it would step
+/// over all entries below the start.
 ///
-/// A look without locks first finds how many tasks of each part are among the first of all: to lock as many tasks of each
-/// part as the claim asks for in all would cost more than the claim. One more is locked of each, so that a claim also ends
-/// well while another transaction keeps all tasks of a part locked.
+/// A first search without locks counts how many of the first tasks of all parts together belong to each part: to lock the
+/// limit of the whole claim in each part would cost more than the claim itself. One more task than that is locked in each
+/// part, so that a claim still gets tasks while another transaction keeps all tasks of one part locked.
 macro_rules! due {
     () => {
         concat!(
@@ -212,15 +217,15 @@ macro_rules! due {
     };
 }
 
-/// Whether a claim got too little because it met another one: it took less than there is.
+/// Whether a claim got too few tasks because it met another claim: it locked fewer tasks than its first search found.
 macro_rules! met_another {
     () => {
         "(SELECT count(*) FROM found) < (SELECT count(*) FROM first_of_all)"
     };
 }
 
-/// The same for a claim from one queue: more tasks are due than it has locked. Others may have locked them and yet not take
-/// them, as this claim itself locks tasks that find no slot.
+/// The same for a claim from one queue: more tasks are due than it has locked. Other claims may have locked them without
+/// taking them, as this claim itself locks tasks for which there is no slot.
 macro_rules! met_another_in_one {
     () => {
         concat!(
@@ -234,8 +239,8 @@ macro_rules! met_another_in_one {
     };
 }
 
-/// A claim, and a turn that ends successful runs and then claims: `$due` finds the tasks, and the values of the successes are
-/// the given parameters.
+/// The statement of a claim; `$due` finds its tasks. `turn!` is the statement of a turn: it ends successful runs, whose
+/// values are the given parameters, and then claims.
 macro_rules! claim {
     ($due:expr, $met_another:expr) => {
         concat!(

@@ -55,9 +55,9 @@ macro_rules! may_prefetch {
 }
 pub(super) use may_prefetch;
 
-/// Leases these tasks at the given instant. Each is found again by its place (`ctid`), which it keeps while it is
-/// locked. A task that moved after this statement began, and was locked at its new place, is not seen there; it is
-/// left for another claim.
+/// Leases the tasks of `due` at the given instant. It finds each again by its place (`ctid`), which a task keeps while
+/// it is locked. A task that moved after this statement began, and was locked at its new place, is not seen there; it
+/// is left for another claim.
 macro_rules! take_due {
     ($at:literal) => {
         concat!(
@@ -115,9 +115,8 @@ macro_rules! moves {
 }
 pub(super) use moves;
 
-/// When the next task of these queues and names comes due, if the claim got fewer tasks than it asked for. If the
-/// first thousand later tasks are all of other queues or names, it is when the thousandth comes due: the caller asks
-/// again then.
+/// When the next task of these queues and names comes due, if the claim got fewer tasks than it asked for. If the next
+/// thousand tasks are all of other queues or names, this is when the thousandth comes due: the caller asks again then.
 macro_rules! next_due {
     () => {
         concat!(
@@ -147,8 +146,8 @@ macro_rules! next_due {
 }
 pub(super) use next_due;
 
-/// One row with the values of the statement as a whole, which would be long if each row repeated them, and one row
-/// for each task.
+/// One row with the values of the statement as a whole, and one row for each task. The answer would be long if each row
+/// repeated those values.
 macro_rules! answer {
     ($first:literal, $finished:literal, $needs_slot:literal, $met_another:expr) => {
         concat!(

@@ -62,7 +62,7 @@ pub(super) fn claims(claim: &Claim, rows: &[PgRow]) -> Result<(Claims, Vec<Damag
     Ok((Claims { tasks, next_due, needs_slot }, damaged))
 }
 
-/// The queue, the priority and the age of each claimed task.
+/// The queue, the priority and the `seq` of each claimed task.
 pub(super) fn places(rows: &[PgRow]) -> Result<Vec<(&str, i16, i64)>, Fault> {
     let mut places = Vec::with_capacity(rows.len());
     for row in rows {

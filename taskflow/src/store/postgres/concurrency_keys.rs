@@ -18,13 +18,13 @@ use crate::model::TaskId;
 const QUEUES_OF: &str = "
 SELECT DISTINCT queue FROM taskflow_tasks WHERE id = ANY($1::uuid[]) AND concurrency_key IS NOT NULL";
 
-/// The same for the tasks with a run key.
+/// The same for the tasks with a given run key that have made no attempt.
 pub(super) const QUEUES_OF_RUN_KEY: &str = "
 SELECT DISTINCT queue FROM taskflow_tasks
 WHERE run_key = $1 AND state <= 2 AND attempt = 0 AND concurrency_key IS NOT NULL";
 
-/// Unblocks the next task of each of these keys, one for each name, since no process may be running that knows the
-/// first name. It steps along the index from name to name, however many tasks of one name are blocked.
+/// Unblocks the next task of each name of each of these keys: possibly no running process knows the first name. It
+/// steps along the index from name to name, however many tasks of one name are blocked.
 const UNBLOCK_NEXT: &str = "
 WITH RECURSIVE next AS (
     SELECT f.queue, f.key, t.name, t.id
@@ -43,7 +43,7 @@ WITH RECURSIVE next AS (
 )
 UPDATE taskflow_tasks SET state = 0 WHERE state = -1 AND id = ANY (ARRAY(SELECT id FROM next))";
 
-/// Pairs of queue and key, unescaped, from which a task left the due or running state.
+/// Pairs of queue and key, unescaped, of tasks that left the due or running state.
 pub(super) type Freed = BTreeSet<(String, String)>;
 
 pub(super) async fn queues_of(

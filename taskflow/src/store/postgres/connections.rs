@@ -84,7 +84,7 @@ impl Connections {
         self.generation.load(Ordering::Acquire)
     }
 
-    /// How often to repeat a call that was refused, each time on another connection.
+    /// How often to repeat a call that was [refused](Fault::is_refusal), each time on another connection.
     pub(super) fn repeats(&self) -> u32 {
         self.pool.as_ref().map_or(2, |pool| pool.options().get_max_connections().saturating_add(1).min(100))
     }
@@ -93,7 +93,8 @@ impl Connections {
         &self.options
     }
 
-    /// A connection for one call. A *reserved* one is outside the limit, so that it never waits for the others.
+    /// A connection for one call. A *reserved* one is outside the limit and outside the application's pool, so that it
+    /// never waits for others.
     pub(super) async fn lend(&self, reserved: bool) -> Result<Loan<'_>, Fault> {
         if let (Some(pool), false) = (&self.pool, reserved) {
             let generation = self.generation();
@@ -141,8 +142,8 @@ impl Connections {
 
     fn take_idle(&self, runtime: Id) -> Option<Idle> {
         let mut idle = self.idle.lock();
-        // Connections of a runtime that has ended are never asked for again; they leave when they have been idle too
-        // long.
+        // Nobody asks again for the connections of a runtime that has ended; they are closed when they have been idle
+        // too long.
         let generation = self.generation();
         idle.retain(|it| it.since.elapsed() < IDLE && it.generation >= generation);
         let last = idle.iter().rposition(|it| it.runtime == runtime)?;
@@ -201,7 +202,7 @@ impl Drop for Loan<'_> {
                 let (since, generation) = (Instant::now(), self.generation);
                 self.home.idle.lock().push(Idle { runtime, generation, since, connection: *connection });
             }
-            // It is detached from its pool instead of returned, and so closed.
+            // Detached from its pool instead of returned, the connection is closed.
             Some(Kind::Pooled(pooled)) if !self.is_fit => drop(pooled.detach()),
             Some(_) | None => {}
         }

@@ -1,28 +1,30 @@
-//! Claims of several processes that meet at the same tasks.
+//! Claims that *meet*: other claims have locked the tasks that a claim wants.
 //!
-//! A claim passes over the tasks that other claims have locked. If it passed over all of them, sixty claims at once would
-//! each look at what the other fifty-nine take. So a claim looks at a few times as many tasks as it wants. If others have
-//! locked all of these, it takes nothing and is made again soon: then those are taken. Each time in a row it looks at twice
-//! as many, because locks that stay are not those of claims, and waits twice as long, because the others do the work
-//! meanwhile. A claim that meets others and takes something makes the window half as wide again.
+//! A claim passes over the tasks that other claims have locked. If it could pass over any number of them, each of sixty
+//! claims at once would read the tasks that the other fifty-nine take. So a claim reads only a few times as many tasks as
+//! it wants: its *window*. If others have locked all of these, it takes nothing and is repeated soon, when the others have
+//! taken them. Each repetition in a row doubles the window, because locks that stay are not those of claims, and doubles
+//! the pause, because the others do the work meanwhile. A claim that meets others and takes something halves the window. A
+//! claim that meets none resets it.
 //!
-//! `SKIP LOCKED` also locks tasks that others have claimed since the statement began, and then keeps these locks although
-//! it does not take the tasks. Their runs end only after that. So while claims meet others, runs end in a statement of
-//! their own, which is short, and a claim is made with a new snapshot.
+//! `SKIP LOCKED` also locks tasks that others have claimed since the statement began, and keeps these locks until its
+//! transaction ends, although it does not take the tasks. Until then the runs of these tasks cannot end. So while claims
+//! meet, a turn ends its runs in a statement of their own, which is short, and then claims with a new snapshot.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-/// How many times as many tasks as it wants a claim looks at.
+/// The window at first: how many times as many tasks as it wants a claim reads at most.
 const WINDOW: i64 = 4;
-/// How long to wait after the first claim that met others.
+/// The longest pause after the first claim that met others. A pause is a random part of the longest, but at least half
+/// of it.
 const PAUSE: Duration = Duration::from_millis(10);
-/// From this number of claims in a row on, the pause grows no more: it is 320 ms then.
+/// How often the longest pause is doubled at most: to 320 ms.
 const LONGEST_PAUSE: u32 = 5;
 /// How often the window is doubled at most.
 const WIDEST: u32 = 16;
 
-/// For this number of turns after a claim that met others, runs still end in a statement of their own.
+/// For this number of turns after a claim that met others, runs end in a statement of their own.
 const APART: u32 = 16;
 
 #[derive(Debug, Default)]
@@ -36,24 +38,25 @@ pub(super) struct Contention {
 }
 
 impl Contention {
-    /// How many times as many tasks as it wants the next claim looks at.
+    /// The window of the next claim: how many times as many tasks as it wants it reads at most.
     pub(super) fn window(&self) -> i64 {
         WINDOW << self.doubled.load(Ordering::Relaxed).min(WIDEST)
     }
 
-    /// Whether runs end in a statement of their own.
+    /// Whether the runs of this turn end in a statement of their own. Counts the turn.
     pub(super) fn are_apart(&self) -> bool {
         let fewer = |turns: u32| turns.checked_sub(1);
         self.apart.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fewer).is_ok()
     }
 
-    /// Notes a claim that took `taken` tasks. Answers when to claim again if it got too little because it met others.
+    /// Notes a claim that took `taken` tasks. If it got too few because it met others, answers how long to wait before
+    /// the next claim.
     pub(super) fn claimed(&self, met_another: bool, taken: usize) -> Option<Duration> {
         let (doubled, met) = (self.doubled.load(Ordering::Relaxed), self.met.load(Ordering::Relaxed));
         let (doubled, met) = match (met_another, taken) {
             (false, _) => (0, 0),
             (true, 0) => ((doubled + 1).min(WIDEST), met.saturating_add(1)),
-            // Locks that stay are passed over by every other claim at least.
+            // If locks stay, at least every second claim has a window that is wide enough to pass over them.
             (true, _) => (doubled.saturating_sub(1), 0),
         };
         self.doubled.store(doubled, Ordering::Relaxed);

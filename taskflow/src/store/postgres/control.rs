@@ -1,4 +1,4 @@
-//! What an operator asks for: cancel, retry, delete.
+//! What an operator asks for (cancel, retry, delete, replace arguments), and the deletion of old records.
 
 use std::collections::{HashMap, HashSet};
 
@@ -35,7 +35,8 @@ WHERE t.id = ANY (ARRAY(SELECT id FROM taskflow_tasks WHERE id = ANY($1::uuid[])
   AND t.id = r.id AND t.args = r.old
 RETURNING t.id";
 
-/// Reads each final state by itself, because each is one range of the index. It starts where the last call has deleted.
+/// Reads each final state by itself, because each is one range of the index. It starts where the last call stopped
+/// deleting.
 const DELETE_OLD: &str = concat!(
     "
 DELETE FROM taskflow_tasks WHERE ctid = ANY (ARRAY(
@@ -59,8 +60,8 @@ RETURNING id, queue, state, finished_at"
 const DELETE_ATTEMPTS: &str = "DELETE FROM taskflow_attempts WHERE task = ANY($1::uuid[])";
 const DELETE_LOGS: &str = "DELETE FROM taskflow_logs WHERE task = ANY($1::uuid[])";
 
-/// Instances that left, or were last seen, longer ago than records are kept. No record that is kept names one of
-/// them: its tasks ended before.
+/// Deletes instances that left longer ago than records are kept, or that were last seen longer ago than that and three
+/// leases. No kept record names one of them, because its tasks ended before.
 const DELETE_OLD_INSTANCES: &str = "
 DELETE FROM taskflow_instances i
 WHERE CASE WHEN i.gone_at IS NOT NULL THEN i.gone_at <= now() - $1::bigint * interval '1 microsecond'

@@ -1,9 +1,9 @@
 //! Rows that were damaged by other programs or by hand.
 //!
-//! A task whose row cannot be read is failed with the reason, and everything else goes on. Most damage is found when
-//! a row is claimed, at no cost to the others. Damage that no claim ever sees is found by [`seek`], along the
-//! indexes. Numbers so large that a statement fails on them are found by [`mend`], which reads all tasks that have
-//! not ended; it is called only after such a failure.
+//! A task whose row cannot be read is failed with the reason, and everything else goes on. Most damage is found when a
+//! row is claimed, at no cost to the others. [`seek`] finds damage that no claim ever sees, along the indexes. [`mend`]
+//! finds numbers so large that a statement fails on them; it reads all tasks that have not ended, and is called only
+//! after such a failure.
 
 use futures_util::future::BoxFuture;
 use sqlx::Row;
@@ -28,7 +28,7 @@ pub(super) struct Damage {
 /// The maximum number of damaged rows that one transaction fails.
 const AT_ONCE: i64 = 500;
 
-/// The latest instant that a task can be scheduled for: later than any that can be added.
+/// An instant later than any for which a task can be added.
 macro_rules! too_late {
     () => {
         "'10000-01-02 00:00:00+00'"
@@ -87,7 +87,7 @@ WHERE id = ANY (ARRAY(
 ))"
 );
 
-/// Whether any of those three statements would find something. Each call that recovers lost runs asks this.
+/// Whether `SEEK`, `LEASE` or `ENDED` would find something. Each call that recovers lost runs asks this.
 macro_rules! is_damaged {
     () => {
         concat!(
@@ -107,7 +107,7 @@ macro_rules! is_damaged {
 }
 pub(super) use is_damaged;
 
-/// Finds tasks that have not ended and what is wrong with them, apart from their JSON.
+/// Finds damaged tasks that have not ended, and what is wrong with each. It does not check their JSON.
 const LOOK: &str = "
 SELECT id, reason
 FROM (
@@ -151,7 +151,7 @@ SELECT EXISTS (
                    abs(waiting_first::numeric), abs(later::numeric), abs(refused::numeric)) > 1000000000000000
 )";
 
-/// Keeps everybody from moving tasks until the transaction ends.
+/// Keeps all other transactions from changing tasks until this one ends.
 const STOP: &str = "LOCK TABLE taskflow_tasks IN SHARE ROW EXCLUSIVE MODE";
 
 /// Counts all queues anew. The number of refused tasks is stored nowhere else, so its valid values are kept.

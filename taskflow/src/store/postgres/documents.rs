@@ -1,4 +1,4 @@
-//! The documents: small values of the faces, by kind and key.
+//! The documents: small values that the store keeps beside the tasks, by kind and key.
 
 use std::collections::{HashMap, HashSet};
 
@@ -19,9 +19,10 @@ macro_rules! is_there {
     };
 }
 
-/// Writes documents, each key once. An upsert cannot see what its row was expected to be, so there is one statement for
-/// each kind of expectation: none, no document, and a version. Each checks its condition again after it has waited for
-/// another transaction. Answers the new version of what was written, and the last one of what was deleted.
+/// Writes documents, each key once. An upsert cannot see which version was expected of its row, so there is one
+/// statement for each kind of expectation: none, no document, and a version. Each checks its condition again after it
+/// has waited for another transaction. Answers the new version of each written document, the last version of each
+/// deleted one, and -1 where a delete expected no document and found one.
 const WRITE: &str = concat!(
     "
 WITH w AS MATERIALIZED (
@@ -170,8 +171,8 @@ pub(super) async fn read(session: &mut Session<'_>, query: &DocumentQuery) -> Re
     session.all(statement).await?.iter().map(document).collect()
 }
 
-/// A bound of a range of keys. PostgreSQL's text has no NUL character. Keys have none either, so those that follow a
-/// text with one are those that follow the same text with the next character.
+/// A bound of a range of keys. PostgreSQL's text has no NUL character. Keys have none either, so a bound that is cut at
+/// its first NUL and continued with U+0001 selects the same keys.
 fn bound(text: &str) -> String {
     match text.split_once('\0') {
         Some((before, _)) => format!("{before}\u{1}"),

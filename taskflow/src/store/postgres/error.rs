@@ -1,4 +1,4 @@
-//! Turns what goes wrong on a connection into the store's errors.
+//! The failures of a call, and the store's errors that they become.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use crate::model::{StoreError, StoreErrorKind};
 const BEHIND_A_POOLER: &str = "seems to be behind a pooler in transaction mode; add `?listen=off` to its URL, or \
                                `listen(false)` to the options of `PostgresStore::from_pool`";
 
-/// What goes wrong during one call.
+/// A failure of one call.
 #[derive(Debug)]
 pub(super) enum Fault {
     /// An error of PostgreSQL or of the connection to it.
@@ -42,8 +42,8 @@ impl Fault {
         }
     }
 
-    /// Whether the same call is likely to succeed if it is repeated at once: after a deadlock, or when another
-    /// transaction inserted the row first. The call changed nothing.
+    /// Whether the same call is likely to succeed if it is repeated at once, because another transaction was faster: it
+    /// inserted the row first, or a deadlock ended the call. The call changed nothing.
     pub(super) fn is_race(&self) -> bool {
         matches!(self, Self::Again(_))
             || matches!(self.code().as_deref(), Some("40001" | "40P01" | "23505" | "23P01"))
@@ -84,7 +84,7 @@ impl Fault {
         matches!(self, Self::Silent(_))
     }
 
-    /// Whether the connection has no open transaction.
+    /// Whether the call failed because the connection has no open transaction.
     pub(super) fn is_about_no_transaction(&self) -> bool {
         self.code().as_deref() == Some("25P01")
     }

@@ -1,5 +1,5 @@
-//! How a call is executed: on a connection, to its end even if nobody waits for the answer, and again if it lost a
-//! race. Also gives back the tasks of claims whose answers were lost.
+//! Executes calls: each on a borrowed connection, to its end even if nobody waits for the answer, and again if it lost
+//! a race. Also gives back the tasks of claims whose answers were lost.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
@@ -162,8 +162,8 @@ impl Shared {
         Ok(())
     }
 
-    /// Executes a call: again if it lost a race, and on another connection if the first was lost before anything was
-    /// done.
+    /// Executes a call. Repeats it if it lost a race, after a repair of stored values on which it failed, and on
+    /// another connection if the first one was lost before the call changed anything.
     async fn run<T, W>(self: &Arc<Self>, kind: CallKind, work: &W) -> Result<T, StoreError>
     where
         W: for<'s, 'c> Fn(&'s mut Session<'c>) -> BoxFuture<'s, Result<T, Fault>> + Sync,
@@ -194,7 +194,7 @@ impl Shared {
     }
 
     /// Repairs stored damage that statements fail on. Answers whether the call is worth repeating. A repair reads all
-    /// tasks that have not ended, so it takes at most a tenth of the time.
+    /// tasks that have not ended, so repairs may take at most a tenth of the time.
     async fn mend(self: &Arc<Self>) -> bool {
         let asked = Instant::now();
         let mut mended = self.mended.lock().await;
@@ -218,7 +218,7 @@ impl Shared {
         found
     }
 
-    /// Executes a call once. With an error comes whether the call may have been carried out all the same.
+    /// Executes a call once. The `bool` of an error says whether the call may have been carried out nevertheless.
     async fn once<T, W>(self: &Arc<Self>, kind: CallKind, work: &W) -> Result<T, (Fault, bool)>
     where
         W: for<'s, 'c> Fn(&'s mut Session<'c>) -> BoxFuture<'s, Result<T, Fault>> + Sync,
@@ -248,7 +248,7 @@ impl Shared {
             self.has_limits.store(true, Ordering::Relaxed);
         }
         if changes.has(HintSet::ENDS) && self.has_limits.load(Ordering::Relaxed) {
-            // Where a run ends, another task may start.
+            // In a queue with limits, the end of a run may let another task start.
             changes |= HintSet::WORK;
         }
         if done.is_ok() {

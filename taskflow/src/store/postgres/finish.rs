@@ -1,4 +1,4 @@
-//! How runs and holds end, and what runs report before.
+//! Ends runs and holds, and stores the reports of runs that go on.
 
 use std::collections::HashSet;
 
@@ -17,9 +17,10 @@ use crate::store::{Finish, FinishKind, Finished, Release, Report, codec, transit
 
 use sqlx::Row;
 
-/// Ends those of these runs as successful that still have these fences. The ids are bound twice: the array alone
-/// makes every plan read just these rows, also a plan from when the table was small. A row that is being renewed at
-/// this moment is waited for and checked again. Its `ctid` has changed by then, so it must be found by its id.
+/// Ends the given runs as successful, if their tasks still have the given fences. The statement names the ids twice:
+/// the condition on the array makes every plan read just these rows, even a plan made while the table was small. If a
+/// row is being renewed at this moment, the statement waits for it and checks it again. The `ctid` of the row has
+/// changed by then, so the row must be found by its id.
 macro_rules! succeed_each {
     ($ids:literal, $fences:literal, $results:literal, $condition:literal) => {
         concat!(
@@ -46,11 +47,11 @@ macro_rules! succeed_each {
 }
 pub(super) use succeed_each;
 
-/// Ends successful runs. This is what most finishes are, and it does what the rules in `transition` decide. A turn
-/// costs the server 0.35 ms, plus 16 µs for each task that ends and one that begins (`docs/performance.md`); a unit
-/// of work needs three to five statements. The contract suite shows that both agree. If a run has a concurrency key,
-/// the statement answers NULL and changes nothing, because the row of its queue must be locked first. The `ORDER BY`
-/// makes the planner use the small index of such runs.
+/// Ends successful runs, as the rules in `transition` decide. Most finishes are of this kind. A turn costs the server
+/// 0.35 ms, plus 16 µs for one task that ends and one that begins (`docs/performance.md`); a unit of work needs three
+/// to five statements. The contract suite shows that both agree. If a run has a concurrency key, the statement answers
+/// NULL and changes nothing, because the row of its queue must be locked first. The `ORDER BY` makes the planner use
+/// the small index of such runs.
 const SUCCEED: &str = concat!(
     "
 WITH keyed AS MATERIALIZED (
@@ -102,7 +103,7 @@ pub(super) fn are_plain(finishes: &[Finish]) -> bool {
     })
 }
 
-/// `None` if some have a concurrency key; then nothing was changed.
+/// `None` if the task of a run has a concurrency key; then nothing was changed.
 async fn succeed(session: &mut Session<'_>, finishes: &[Finish]) -> Result<Option<Vec<Finished>>, Fault> {
     let successes = Successes::of(finishes);
     let statement = successes.bind(session.query(SUCCEED));
@@ -115,7 +116,7 @@ async fn succeed(session: &mut Session<'_>, finishes: &[Finish]) -> Result<Optio
     Ok(Some(answers))
 }
 
-/// Whether any run has ended, now or by an earlier call whose answer was lost: that call may not have told anybody.
+/// Whether any run has ended, now or by an earlier call whose answer was lost: that call may not have sent a hint.
 pub(super) fn any_ended(answers: &[Finished]) -> bool {
     answers.iter().any(|answer| !matches!(answer, Finished::Stale))
 }
@@ -155,7 +156,7 @@ impl<'f> Successes<'f> {
     }
 }
 
-/// Which of these runs were finished before and had no later run of their task: the same answer as
+/// Finds those of the given runs that were finished before and have no later run of their task: the same answer as
 /// [`transition::finish`], in SQL.
 const REPEATED: &str = "
 SELECT t.id, t.state FROM unnest($1::uuid[], $2::bigint[]) AS f (id, fence) JOIN taskflow_tasks t ON t.id = f.id

@@ -1,13 +1,13 @@
 //! Hints that something changed: sent by `NOTIFY` after the commit, and received by a [`listener`](super::listener).
 //!
-//! PostgreSQL serializes the commits of transactions that notify, so a `NOTIFY` inside each write would make writes
-//! take four times as long. It is sent by itself instead, one for all writes since the last. It says what kind of change
-//! it was, and names its sender, so that a process does not wake itself.
+//! PostgreSQL serializes the commits of transactions that notify, so a `NOTIFY` inside each write would make writes take
+//! four times as long. Instead, one `NOTIFY` is sent by itself for all writes since the last one. It names the kinds of
+//! change, and its sender, so that a process does not wake itself.
 //!
 //! Every message wakes every process that listens, and costs the server more than most writes. So the processes share one
-//! pace: one that hears a message waits before it sends its own, and sends none if another message has told the same
-//! meanwhile. It waits longer if there are many processes, and if messages are under way for long: each process hears its
-//! own messages too, so it knows.
+//! pace: a process that receives a message waits before it sends its own, and sends none if another message has announced
+//! the same changes meanwhile. It waits longer if there are many processes, and if messages take long to arrive. Each
+//! process receives its own messages too, so it can measure this.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -25,20 +25,22 @@ use crate::store::hint_set::{HintSender, HintSet};
 const NOTIFY: &str = "
 SELECT pg_notify('taskflow_hints', $1), set_config('synchronous_commit', 'off', true)";
 
-/// The shortest time between two messages that tell the same, for up to [`FEW`] processes. Also the shortest time that a
-/// message is taken to be under way.
+/// The shortest pause between two messages of the same kind, for up to [`FEW`] processes. Also the shortest time that a
+/// message is assumed to take.
 const PAUSE: Duration = Duration::from_millis(5);
 
-/// The longest such time. A server that stood still once does not keep hints slow.
+/// The longest such pause, and the longest measurement that counts: a server that stood still once does not keep hints
+/// slow.
 const SLOWEST: Duration = Duration::from_millis(100);
 
-/// A process waits up to this many times longer, so that most often one of many that wait tells it for all.
+/// A process waits a random time more, up to this many pauses, so that most often one of many waiting processes sends
+/// the message for all.
 const SPREAD: f64 = 4.0;
 
-/// A message that was not heard here for so long is not waited for.
+/// A message of this process that has not come back for this long counts as lost.
 const FORGOTTEN: Duration = Duration::from_secs(1);
 
-/// With more processes than this, the time between two messages grows with their number.
+/// With more processes than this, the pause grows with their number.
 const FEW: usize = 16;
 
 #[derive(Debug)]
@@ -47,9 +49,9 @@ pub(super) struct Hints {
     sender: String,
     pub(super) heard: HintSender,
     outbox: Mutex<Outbox>,
-    /// Notified when something changed while the task that tells the others waits: it may be due before the rest.
+    /// Wakes the sending task when something changes while it waits: the new change may be due before the others.
     more: Notify,
-    /// The number of processes that showed that they live, when this was last looked up.
+    /// The number of instances that showed that they live, at the last probe.
     processes: AtomicUsize,
     pub(super) listener: Mutex<Option<JoinHandle<()>>>,
     pub(super) closed: CancellationToken,
@@ -72,8 +74,8 @@ impl Hints {
         self.processes.store(processes, Ordering::Relaxed);
     }
 
-    /// Tells the listeners of this process what changed. Answers whether the caller must start a task that tells the
-    /// other processes.
+    /// Tells the listeners of this process what changed. Answers whether the caller must start the *sending task*,
+    /// which sends messages to the other processes.
     pub(super) fn changed(&self, changes: HintSet) -> bool {
         self.heard.send(changes);
         let must_start = self.outbox.lock().changed(changes, Instant::now());
@@ -91,13 +93,13 @@ impl Hints {
         }
     }
 
-    /// Notes that the runtime of the task that tells the other processes has ended.
+    /// Notes that the sending task has ended together with its runtime.
     pub(super) fn interrupted(&self) {
         self.outbox.lock().is_sending = false;
     }
 
-    /// What the task that tells the other processes does next. `patience` is between 0 and 1, and the same until it has
-    /// sent a message.
+    /// What the sending task does next. `patience` is a random number between 0 and 1 that stays the same until the
+    /// task has sent a message.
     pub(super) fn next(&self, patience: f64) -> Next {
         let processes = self.processes.load(Ordering::Relaxed).max(FEW);
         let mut outbox = self.outbox.lock();
@@ -105,12 +107,13 @@ impl Hints {
         outbox.next(Instant::now(), pace, pace.mul_f64(1.0 + SPREAD * patience))
     }
 
-    /// The message that tells this.
+    /// The message that announces these changes.
     pub(super) fn message(&self, changes: HintSet) -> String {
         format!("{}{}", self.sender, char::from(changes.character()))
     }
 
-    /// Receives a message. Adds in the transaction of a caller send an empty one.
+    /// Receives a message. It is empty if it comes from an add in a transaction of the caller, or from the SQL function
+    /// `taskflow_add`.
     pub(super) fn hear(&self, message: &str) {
         if message.starts_with(&*self.sender) {
             return self.outbox.lock().returned(Instant::now());
@@ -123,7 +126,7 @@ impl Hints {
         self.heard.send(changes);
     }
 
-    /// Sends a message to the other processes, in a session of its own.
+    /// Sends a message to the other processes.
     pub(super) async fn notify(session: &mut Session<'_>, message: String) -> Result<u64, Fault> {
         session.execute(session.query(NOTIFY).bind(message)).await
     }
@@ -135,28 +138,28 @@ impl Drop for Hints {
     }
 }
 
-/// What the task that tells the other processes does next.
+/// What the sending task does next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Next {
-    /// Send a message that tells these changes. Some are told late: others that hear of them may then not tell the same, and
-    /// rely on the sender to look again too.
+    /// Send a message that announces `changes`. Those in `late` happened some time ago: a process that receives the message
+    /// may then not announce its own changes of that kind, so this process must look again too.
     Send {
         changes: HintSet,
         late: HintSet,
     },
     Wait(Duration),
-    /// Nothing is left to tell: the task ends.
+    /// Nothing is left to announce: the task ends.
     End,
 }
 
-/// What is to be told to the other processes, for each kind of change.
+/// What must be announced to the other processes, for each kind of change.
 #[derive(Debug)]
 struct Outbox {
     kinds: [Kind; HintSet::KINDS.len()],
     is_sending: bool,
-    /// When the last message was sent, until it is heard here.
+    /// When a message was sent that has not come back yet.
     sent_at: Option<Instant>,
-    /// How long messages are under way, as the last ones were.
+    /// How long messages take to arrive: an average of the last ones.
     delay: Duration,
 }
 
@@ -168,14 +171,14 @@ impl Default for Outbox {
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Kind {
-    /// When the first and the last of the changes were made that no message has told.
+    /// When the first and the last change were made that no message has announced yet.
     untold: Option<(Instant, Instant)>,
-    /// When the last message that tells such a change was sent or heard.
+    /// When the last message of this kind was sent or received.
     told_at: Option<Instant>,
 }
 
 impl Outbox {
-    /// Notes changes. Answers whether a task must be started that tells them.
+    /// Notes changes. Answers whether the sending task must be started.
     fn changed(&mut self, changes: HintSet, now: Instant) -> bool {
         for (_, kind) in self.kinds_of(changes) {
             let first = kind.untold.map_or(now, |(first, _)| first);
@@ -184,15 +187,15 @@ impl Outbox {
         !std::mem::replace(&mut self.is_sending, true)
     }
 
-    /// Notes that a message of this process was heard here.
+    /// Notes that a message of this process has come back.
     fn returned(&mut self, now: Instant) {
         if let Some(sent_at) = self.sent_at.take() {
             self.delay = (3 * self.delay + now.saturating_duration_since(sent_at).min(SLOWEST)) / 4;
         }
     }
 
-    /// Notes a message of another process. It was sent after the changes that were made before it was under way, so whoever
-    /// heard it has looked at them too.
+    /// Notes a message of another process. Changes of the same kinds that were made before it was sent need no message of
+    /// their own, because every process that received it has looked for them too.
     fn heard(&mut self, changes: HintSet, now: Instant) {
         let sent_at = now.checked_sub(PAUSE.max(2 * self.delay));
         for (_, kind) in self.kinds_of(changes) {
@@ -206,8 +209,8 @@ impl Outbox {
         }
     }
 
-    /// What to do next. A change that comes `pace` after the last message of its kind is told at once, and any other `busy`
-    /// after it.
+    /// What to do next. A change that comes at least `pace` after the last message of its kind is announced at once, any
+    /// other `busy` after that message.
     fn next(&mut self, now: Instant, pace: Duration, busy: Duration) -> Next {
         let due = self.kinds.iter().filter_map(|kind| {
             let (first, _) = kind.untold?;

@@ -1,7 +1,7 @@
-//! How tasks are added.
+//! Adds tasks.
 //!
-//! Most batches are one statement: rows that only the table's constraints can refuse. A batch that needs lookups
-//! first (limits, replacements, keys within a group) goes through [`insert_planned`].
+//! Most batches are one statement, whose rows only the table's constraints can refuse. A batch that needs lookups first
+//! (limits, replacements, keys within a group) goes through [`insert_planned`].
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -71,7 +71,7 @@ SELECT id, state FROM written"
     };
 }
 
-/// Tasks that wait or are held.
+/// Inserts tasks that wait or are held.
 const INSERT: &str = concat!(
     "WITH ",
     given!(),
@@ -156,7 +156,8 @@ pub(super) async fn insert(session: &mut Session<'_>, batch: &InsertBatch) -> Re
     Ok(batch.groups.iter().map(of_group).collect())
 }
 
-/// Inserts tasks without limits and run keys, and at most one of each group with a key.
+/// Inserts tasks without a `max_size` and without a run key. Only a task that is alone in its group may have an
+/// idempotency key.
 async fn insert_plain(
     session: &mut Session<'_>,
     batch: &InsertBatch,
@@ -185,7 +186,8 @@ async fn insert_plain(
     Ok(answers)
 }
 
-/// Whether other instances must hear of these tasks. Any other kind of start has an instance that runs it.
+/// Whether other instances must hear of these tasks, because some of them wait. A task with any other kind of start has
+/// an instance that runs it.
 pub(super) fn wait_for_any(tasks: &[&InsertTask]) -> bool {
     tasks.iter().any(|insert| insert.start == Start::Wait)
 }
@@ -234,7 +236,7 @@ async fn there(
     states(&session.all(query).await?)
 }
 
-/// The task that has the key of this one. If that task is gone again, this one is inserted.
+/// Finds the task that has the idempotency key of this one. If that task is gone by now, inserts this one.
 async fn stands_for(
     session: &mut Session<'_>,
     batch: &InsertBatch,

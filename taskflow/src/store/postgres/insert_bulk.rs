@@ -1,4 +1,5 @@
-//! Tasks that cannot conflict with stored ones: they have no keys, and their ids are new.
+//! Adds tasks that cannot conflict with stored ones: they have no idempotency key and no run key, and their ids are
+//! new.
 //!
 //! The database only has to say which queues are paused or busy; the rest is known before. The rows go straight from
 //! the arrays into the table: nothing looks for existing rows, and there is no answer for each row. If an id exists
@@ -21,8 +22,8 @@ use crate::store::row_state::RowState;
 use crate::store::{InsertBatch, InsertTask, Start, codec};
 
 /// The given tasks. Several `unnest` calls in one select list return their rows side by side, with NULL where one has
-/// no more rows. So a column that no task has a value for is an empty array. This costs a third of one `unnest` of
-/// all arrays.
+/// no more rows. So a column that no task has a value for is an empty array. This costs a third of what one `unnest` of
+/// all arrays costs.
 macro_rules! given {
     () => {
         "(
@@ -68,7 +69,7 @@ macro_rules! into_counts {
     };
 }
 
-/// Tasks that wait.
+/// Inserts tasks that wait.
 const WAIT: &str = concat!(
     "WITH written AS (
     INSERT INTO taskflow_tasks
@@ -174,7 +175,7 @@ struct Numbers {
 }
 
 impl<'b> Fresh<'b> {
-    /// `None` if a task of the batch has a key, or if the server's clock decides what starts.
+    /// `None` if a task of the batch has an idempotency key, or if only the server's clock can decide what starts.
     pub(super) fn of(tasks: &'b [&'b InsertTask]) -> Option<Self> {
         let mut queues: BTreeMap<&str, Numbers> = BTreeMap::new();
         let mut starts = Vec::with_capacity(tasks.len());
@@ -189,7 +190,8 @@ impl<'b> Fresh<'b> {
         Some(Self { tasks, starts, queues })
     }
 
-    /// Writes the tasks, and answers how each begins, in their order. Nothing is written if an id exists already.
+    /// Writes the tasks, and answers how each begins, in their order. For every task that waits the answer is `Due`,
+    /// even if the task comes due later. Nothing is written if an id exists already.
     pub(super) async fn write(
         &self,
         session: &mut Session<'_>,

@@ -24,7 +24,7 @@ pub(super) struct Plan<'b> {
     pub(super) queues: HashMap<String, Queue>,
     /// Stored tasks that wait and have a run key.
     pub(super) waiting: HashMap<TaskId, Waiting<'b>>,
-    /// Queues of stored tasks with a concurrency key that may be replaced.
+    /// Queues of stored tasks that may be replaced and have a concurrency key.
     pub(super) keyed_queues: BTreeSet<String>,
     pub(super) freed: Freed,
     /// New tasks, in the order in which they were added.

@@ -211,7 +211,7 @@ impl<'b> Plan<'b> {
                 .bind(each().map(expires_at).collect::<Vec<_>>())
                 .bind(each().map(|new| codec::trace_text(new.trace.as_ref())).collect::<Vec<_>>());
             session.execute(replace).await?;
-            // Its age is not known here.
+            // The `seq` of the replaced task is not known here.
             let again = |(id, (new, _)): (&TaskId, &(&NewTask, RowState))| {
                 DueAgain::new(*id, escape_nul(&new.queue).into_owned(), new.priority, i64::MIN)
             };

@@ -12,10 +12,10 @@ use super::value::length;
 use crate::model::{InstanceId, TaskId};
 use crate::store::{Renewal, Renewed, RunRef, codec};
 
-/// Waits for no lock. A locked row is being written by another transaction, most likely by a finish of this very
-/// instance. Waiting for it could end in a deadlock, which the server takes a second to detect, and leases could end
-/// meanwhile. The row is left for the next renewal, which comes long before its lease ends. The search for lost runs
-/// skips locked rows as well.
+/// Renews leases, and waits for no lock on a task. A locked row is being written by another transaction, most likely by
+/// a finish of this very instance. Waiting for it could end in a deadlock, which the server takes a second to detect,
+/// and leases could end meanwhile. The row is left for the next renewal, which comes long before its lease ends. The
+/// search for lost runs skips locked rows as well.
 const RENEW: &str = "
 WITH seen AS (
     UPDATE taskflow_instances

@@ -74,7 +74,7 @@ impl LeaseConnection {
         }
     }
 
-    /// Does one thing on the connection, and keeps it unless it broke.
+    /// Carries out one request on the connection, or a ping, and keeps the connection unless it broke.
     async fn stay(&mut self, mut connection: PgConnection) -> Option<Liveness> {
         let request = match self.waiting.pop() {
             Some(request) => Some(request),
@@ -104,7 +104,7 @@ impl LeaseConnection {
     }
 
     /// Renews leases and replies to the caller. Answers whether the connection can be used further. A renewal that
-    /// broke the connection is repeated once, on the next one.
+    /// broke the connection is repeated once, on the next one, unless the server was silent.
     async fn renew(&mut self, connection: &mut PgConnection, mut renewing: Renewing) -> bool {
         let mut races = 0;
         let answer = loop {

@@ -41,8 +41,8 @@ impl LeaseConnections {
         Some(answer)
     }
 
-    /// Whether this instance is one of ours. If its lock is not held it is taken again: a pooler may have given the
-    /// session to another client.
+    /// Whether this instance belongs to this store. If its lock is not held, asks its lease connection to take it
+    /// again: a pooler may have given the session to another client.
     pub(super) fn is_ours(&self, seen: &Seen<i64>) -> bool {
         let lease_connections = self.0.lock();
         let Some(requests) = lease_connections.get(&seen.instance) else { return false };

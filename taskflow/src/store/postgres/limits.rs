@@ -1,8 +1,9 @@
 //! Claims from queues that have limits over all processes.
 //!
-//! A claim is one transaction. It locks the rows of those queues; computes what their limits leave from the stored
-//! counts; looks at the first due tasks and blocks those whose concurrency key already runs as many tasks as it may;
-//! and leases the rest. Two claims from one such queue run one after the other, so each sees what the other took.
+//! A claim is one transaction. It locks the rows of those queues; computes from the stored counts and starts how many
+//! more tasks each limit allows; looks at the first due tasks and blocks those whose concurrency key already runs as
+//! many tasks as it may; and leases the rest. Two claims from one such queue run one after the other, so the later one
+//! sees what the earlier one took.
 
 use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
@@ -26,7 +27,8 @@ const BLOCKED_AT_ONCE: usize = 1_000;
 /// The maximum number of tasks that one claim unblocks when the key limit has changed.
 const UNBLOCKED_AT_ONCE: i64 = 10_000;
 
-/// The asked queues in which tasks may be blocked, whatever limit this claim has for them.
+/// Those queues of the claim that have a stored key limit: tasks in them may be blocked, even if this claim brings no
+/// limit for them.
 const WITH_BLOCKED: &str = "
 SELECT name FROM taskflow_queues WHERE name = ANY($1::text[]) AND key_limit IS NOT NULL";
 
@@ -47,9 +49,9 @@ FROM taskflow_queues q CROSS JOIN LATERAL (
 WHERE q.name = ANY($1::text[])"
 );
 
-/// Unblocks up to `limit` tasks per (key, name), the first of each; finishing runs unblock the rest. If all were
-/// unblocked, two processes that disagree about the limit, as during a deployment, would do nothing but unblock and
-/// block.
+/// Unblocks the first `$3` tasks of each (key, name), at most `$2` tasks in all. `$3` is the new key limit; NULL
+/// unblocks all. The runs that end unblock the rest. If all were unblocked, two processes that disagree about the
+/// limit, as during a deployment, would do nothing but unblock and block.
 const UNBLOCK_FIRST: &str = "
 WITH RECURSIVE blocked_lists AS (
     (SELECT concurrency_key AS key, name FROM taskflow_tasks
@@ -126,12 +128,13 @@ const CLAIM_CHOSEN: &str = concat!(
     answer!("0::smallint", "NULL::uuid[]", "$11::boolean", "false")
 );
 
-/// A claim with the limits of its queues, and so what it may take.
+/// A claim, and the state of its limited queues, which decides how much it may take.
 struct LimitedClaim<'c> {
     claim: &'c Claim,
     asked: Asked,
     queues: HashMap<String, Queue>,
-    /// The server's clock, read after the queues were locked: later than any other claim of these queues has read it.
+    /// The server's clock, read after the queues were locked, so it is later than the time that any earlier claim of
+    /// these queues read.
     now: i64,
 }
 
@@ -200,8 +203,8 @@ async fn take_within(
 }
 
 impl LimitedClaim<'_> {
-    /// Lowers the free places of each queue to what its limits leave. Answers whether there are more tasks to
-    /// unblock.
+    /// Lowers the free places of each queue to what its limits allow, applies a changed key limit, and marks tasks that
+    /// have come due. Answers whether more tasks must be unblocked.
     async fn look(&mut self, session: &mut Session<'_>, limited: BTreeSet<String>) -> Result<bool, Fault> {
         let limited: Vec<String> = limited.into_iter().collect();
         let mut come_due = limited.is_empty();
@@ -241,7 +244,7 @@ impl LimitedClaim<'_> {
     }
 
     /// Chooses tasks to start, and blocks tasks before them whose key is busy. Answers also whether it stopped early
-    /// because it has blocked as many as it may.
+    /// because it has blocked [`BLOCKED_AT_ONCE`] tasks.
     async fn choose(&self, session: &mut Session<'_>) -> Result<(Sorted, bool), Fault> {
         let (mut look, mut left) = (1, BLOCKED_AT_ONCE);
         loop {
@@ -261,7 +264,8 @@ impl LimitedClaim<'_> {
         }
     }
 
-    /// The first due tasks: where keys are limited, `times` as many as can be taken.
+    /// The first due tasks of each queue: as many as can be taken. In a queue with a key limit, `times` as many, but no
+    /// more than the greater of 1,000 and the number that can be taken.
     async fn look_at_due(&self, session: &mut Session<'_>, times: i64) -> Result<Vec<Due>, Fault> {
         let queues = self.asked.queues.iter().filter(|queue| queue.free > 0);
         let (mut names, mut most) = (Vec::new(), Vec::new());
@@ -360,7 +364,8 @@ impl LimitedClaim<'_> {
             .bind(sorted.needs_slot)
     }
 
-    /// Records the starts in queues with a rate limit, and answers when the next may start if none may now.
+    /// Records the starts in queues with a rate limit. Answers how long it takes until the next task may start, in
+    /// queues that still have pending tasks and no start free.
     async fn count_starts(
         &mut self,
         session: &mut Session<'_>,
@@ -383,7 +388,8 @@ impl LimitedClaim<'_> {
     }
 }
 
-/// Unblocks tasks after the key limit has changed, as many as one claim may. Answers whether more are left.
+/// Unblocks tasks after the key limit has changed, at most [`UNBLOCKED_AT_ONCE`] of them; stores the new limit when
+/// none are left. Answers whether some may be left.
 async fn change_key_limit(session: &mut Session<'_>, queue: &str, limit: Option<i64>) -> Result<bool, Fault> {
     let unblock = session.query(UNBLOCK_FIRST).bind(queue.to_owned()).bind(UNBLOCKED_AT_ONCE).bind(limit);
     if session.execute(unblock).await? >= UNBLOCKED_AT_ONCE.unsigned_abs() {

@@ -1,7 +1,7 @@
 //! Pages of records, newest or oldest first.
 //!
-//! A page reads along an index that has its order: by id, or by state and id for tasks that ended other than
-//! `success`. Pending and running tasks are read from the small indexes where that is less. A page looks at no more
+//! A page reads along an index that has its order: by id, or by state and id for tasks that ended other than `success`.
+//! Pending and running tasks are read from the small indexes if those have fewer rows to read. A page looks at no more
 //! than [`MAX_LOOKED_AT`](TaskFilter::MAX_LOOKED_AT) rows and says where it stopped.
 
 use sqlx::Row;
@@ -16,7 +16,7 @@ use crate::model::{Cursor, Order, Page, TaskFilter, TaskId, TaskRecord, TaskStat
 use crate::store::codec;
 use crate::store::row_state::RowState;
 
-/// Rows to look at for a page, which takes some 20 ms.
+/// The most rows to look at for a page; this takes some 20 ms.
 const ENOUGH: i64 = TaskFilter::MAX_LOOKED_AT as i64;
 
 /// Up to this many pending tasks are gathered and sorted. If there are more, the index of ids is read.
@@ -38,7 +38,7 @@ macro_rules! is_meant {
     };
 }
 
-/// A query for a page of each order. `$1` is where the page begins.
+/// A query for a page, in two forms: one for each order. `$1` is where the page begins.
 #[derive(Clone, Copy)]
 struct Ordered {
     newest: &'static str,
@@ -84,7 +84,7 @@ macro_rules! along_ids {
     };
 }
 
-/// As many tasks as needed that ended in one state, along the index of those.
+/// Up to `$2` tasks that ended in one state, along the index of such tasks.
 macro_rules! ended {
     ($state:literal, $beyond:literal, $order:literal) => {
         concat!(
@@ -102,7 +102,7 @@ macro_rules! ended {
     };
 }
 
-/// Pending and running tasks, and as many as needed of each final state other than `success`.
+/// Pending and running tasks, and up to `$2` of each final state other than `success`.
 macro_rules! among_few {
     ($beyond:literal, $order:literal) => {
         concat!(
@@ -203,7 +203,8 @@ async fn look(
     })
 }
 
-/// Whether matching tasks may be anywhere among the ids.
+/// Whether to read along the ids: the filter includes `success` or has no status, or it includes `pending` and many
+/// tasks are.
 async fn along_ids(session: &mut Session<'_>, filter: &TaskFilter) -> Result<bool, Fault> {
     if filter.statuses.is_empty() || filter.statuses.contains(&TaskStatus::Success) {
         return Ok(true);
@@ -230,8 +231,8 @@ fn bind(statement: Statement, filter: &TaskFilter, start: Uuid, most: i64) -> St
         .bind(filter.tags.iter().map(|(key, value)| tag(key, value)).collect::<Vec<_>>())
 }
 
-/// A label as it stands in the column: between a brace or a comma and a comma or a brace, and nowhere else, since a
-/// quote inside a string has a backslash before it.
+/// A label as it stands in the column, after a brace or a comma. This text cannot stand there for anything else,
+/// because a quote inside a string has a backslash before it.
 fn tag(key: &str, value: &str) -> String {
     let quoted = |text: &str| serde_json::to_string(text).expect("a string can be written as JSON");
     format!("{}:{}", quoted(key), quoted(value))

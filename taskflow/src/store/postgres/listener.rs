@@ -29,7 +29,7 @@ pub(super) fn listen(shared: &Arc<Shared>) -> HintStream {
     Box::pin(changes.flat_map(|changes| stream::iter(changes.hints())))
 }
 
-/// Listens for as long as the store exists, over as many connections as that takes.
+/// Listens for as long as the store exists, and connects again whenever a connection is lost.
 async fn hear(shared: Weak<Shared>) {
     let mut wait = Duration::from_millis(100);
     while let Some(strong) = shared.upgrade() {

@@ -1,9 +1,9 @@
 //! Liveness: an advisory lock of a session that ends with its process.
 //!
 //! A process holds the lock `(`[`CLASS`](sign_class)`, key)` in shared mode, on the connection that renews its leases
-//! (see [`lease_connection`](super::lease_connection)). It has also stored on which start of the server it took the
-//! lock: locks do not outlive a restart, and a server that took over never had them. A process that can take the lock
-//! in exclusive mode sees that nobody holds it. Such a probe holds the lock for one statement.
+//! (see [`lease_connection`](super::lease_connection)). It also stores the time at which the server started: locks do
+//! not outlive a restart, and a server that took over never had them. A process that can take the lock in exclusive
+//! mode sees that nobody holds it. Such a probe holds the lock for one statement.
 //!
 //! The key is 31 bits of the instance's id. If two instances have the same key, or an application uses the same lock,
 //! a dead process seems to live, and its runs are recovered when their leases end.
@@ -28,7 +28,8 @@ macro_rules! sign_class {
     };
 }
 
-/// The keepalive settings make the server release the locks of a connection whose other end vanished after a minute.
+/// Takes the lock. If the other end of the connection vanishes, the keepalive settings make the server release the lock
+/// after a minute.
 const LOCK: &str = concat!(
     "
 SELECT pg_try_advisory_lock_shared(",
@@ -37,7 +38,8 @@ SELECT pg_try_advisory_lock_shared(",
     set_config('tcp_keepalives_count', '3', false)"
 );
 
-/// Only if the lock really belongs to this session. Behind some poolers and on some servers it does not.
+/// Stores that the instance shows its liveness, but only if the lock really belongs to this session. Behind some
+/// poolers and on some servers it does not.
 const SHOW: &str = concat!(
     "
 UPDATE taskflow_instances SET sign = (sign & 4503599627370495) + 1, sign_key = $2, sign_start = pg_postmaster_start_time()
@@ -51,7 +53,8 @@ WHERE id = $1 AND EXISTS (
 
 const HIDE: &str = "UPDATE taskflow_instances SET sign_start = NULL WHERE id = $1";
 
-/// Materialized, so that no other lock is tried.
+/// Finds the instances that show their liveness, and whether the lock of each is held. `MATERIALIZED`, so that the
+/// locks of other instances are not tried.
 const LOOK: &str = concat!(
     "
 WITH shown AS MATERIALIZED (

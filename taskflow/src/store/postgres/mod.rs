@@ -8,18 +8,19 @@
 //! [plan](insert_plan) where limits and keys must be looked up. All of these take a task's [`columns`] in [`parts`]
 //! and return the same [`answers`]. Tasks can also be added [`within`] a transaction of the caller.
 //!
-//! Tasks start by a [`claim`], made of [`claim_sql`] and of what is [`asked`]; [`claimed`] reads its rows. A queue
-//! with limits over all processes is claimed through [`limits`]. Searches start where [`search_starts`] says, and
-//! [`search_sql`] looks for what they miss; [`recovery_start`] and [`prune_start`] do the same for leases and old tasks. If all runs of a turn succeeded, the claim's
-//! statement ends them as well. Every other change is made in a [`unit_of_work`], in which each task is a
-//! [`task_row`]: [`finish`], [`recover`], [`control`]. Rows that were [damaged](damage) by other programs are failed.
-//! [`concurrency_keys`] block and unblock tasks.
+//! A [`claim`] starts tasks. [`asked`] has the parameters of its statements, [`claim_sql`] their common parts, and
+//! [`claimed`] reads their rows. A claim from queues with limits over all processes goes through [`limits`];
+//! [`contention`] decides what claims do that meet at the same tasks. Searches start where [`search_starts`] says, and
+//! [`search_sql`] looks for the tasks that they miss; [`recovery_start`] and [`prune_start`] say where searches for
+//! leases and old tasks start. If all runs of a turn succeeded, the claim's statement ends them as well. Every other
+//! change is made in a [`unit_of_work`], in which each task is a [`task_row`]: [`finish`], [`recover`], [`control`].
+//! Rows that were [damaged](damage) by other programs are failed. [`concurrency_keys`] block and unblock tasks.
 //!
 //! [`queue_counts`] keeps the counts of the queues, [`queue`] their settings; [`lease`], [`instance`] and
 //! [`schedule`] use their own tables. A [`lease_connection`], one of the [`lease_connections`] of the store, renews
 //! the leases of an instance and shows by [`liveness`] that it lives. [`read`], [`queue_stats`] and [`list`] answer
-//! questions with [`record`]s. [`documents`] keeps what the faces store. [`hints`] wake other processes, where a [`listener`] receives them. [`sql`], [`value`]
-//! and [`error`] translate names, values and errors.
+//! questions with [`record`]s. [`documents`] keeps small values beside the tasks. [`hints`] wake other processes, where
+//! a [`listener`] receives them. [`sql`], [`value`] and [`error`] translate names, values and errors.
 //!
 //! **Locks** are taken in one order, to prevent deadlocks:
 //!

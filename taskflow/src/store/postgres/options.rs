@@ -21,16 +21,16 @@ impl PostgresOptions {
         Self { namespace: None, listens: true }
     }
 
-    /// Makes this a separate store in the same database. The name has 1 to 32 of the characters `a` to `z`, `0` to
-    /// `9` and `_`. It is `?namespace=NAME` in a URL.
+    /// Makes this a separate store in the same database. The name has 1 to 32 of the characters `a` to `z`, `0` to `9`
+    /// and `_`. In a URL this is `?namespace=NAME`.
     pub fn namespace(mut self, namespace: impl Into<String>) -> Self {
         self.namespace = Some(namespace.into());
         self
     }
 
-    /// Set it to `false` for a pool behind PgBouncer in transaction mode: the store then uses no `LISTEN` and nothing
-    /// that outlives a transaction. It is `?listen=off` in a URL. Work of other processes is then found by polling,
-    /// within a second.
+    /// Whether the store listens for hints (default `true`). Set this to `false` for a pool behind PgBouncer in
+    /// transaction mode: the store then uses no `LISTEN` and nothing that outlives a transaction, and finds the work of
+    /// other processes by polling, within a second. In a URL this is `?listen=off`.
     pub fn listen(mut self, listen: bool) -> Self {
         self.listens = listen;
         self

@@ -19,7 +19,7 @@ impl PruneStart {
         states.iter().map(|state| last.get(state).copied().map(value::Instant)).collect()
     }
 
-    /// A task of this state that ended then was deleted.
+    /// Notes that a task of this state was deleted, and when the task had ended.
     pub(super) fn deleted(&self, state: i16, ended_at: Option<value::Instant>) {
         let ended_at = ended_at.map_or(i64::MIN, |at| at.0);
         let mut last = self.last.lock();

@@ -1,8 +1,9 @@
 //! How many tasks of each status each queue has.
 //!
-//! A statement that moves many tasks at once counts them itself; [`CountDeltas`] is for transactions that move them
-//! one by one. Either way the counts go to the rows of this connection's shard. No two concurrent transactions have
-//! the same backend, so none waits for another's commit, except by chance in one of a thousand pairs.
+//! A statement that moves many tasks at once counts them itself; [`CountDeltas`] is for transactions that move them one
+//! by one. Either way the counts go to the rows of this connection's shard. Two concurrent transactions run in two
+//! backend processes, and the number of its backend chooses a transaction's shard. So no transaction waits for
+//! another's commit, except by chance in one of a thousand pairs.
 
 use std::collections::BTreeMap;
 

@@ -1,7 +1,7 @@
 //! The statistics of each queue.
 //!
-//! The counts are stored. The age of the oldest runnable task is looked up where the index has it. Recently ended
-//! tasks are counted up to [`QueueInfo::MAX_COUNTED`].
+//! The counts are stored. The age of the oldest runnable task is looked up in the indexes. Tasks that ended in the last
+//! minute are counted up to [`QueueInfo::MAX_COUNTED`].
 
 use std::time::Duration;
 
@@ -15,9 +15,9 @@ use super::value::unescape_nul;
 use crate::model::{LimitsFrom, QueueInfo};
 use crate::store::codec;
 
-/// Tasks that have come due but are not marked so yet are moved from `later` to due in the answer, up to the number
-/// that is marked at once. The oldest runnable task is the first of some priority, or the first blocked task of some
-/// key: a thousand of each are looked at.
+/// The answer counts tasks that have come due but are not marked so yet as due instead of `later`: up to 10,000, as
+/// many as a claim marks at once. The oldest runnable task is one of these, the first of some priority, or the first
+/// blocked task of some key: of each queue, up to 1,000 priorities and 1,000 keys are looked at.
 const QUEUES: &str = concat!(
     "
 WITH kept AS (
@@ -91,7 +91,7 @@ ORDER BY 1"
 );
 
 pub(super) async fn queues(session: &mut Session<'_>) -> Result<Vec<QueueInfo>, Fault> {
-    // It sets what a transaction sets, which the connections of an application's pool do not have.
+    // A transaction begins with settings that the connections of an application's pool do not have.
     session.begin().await?;
     let most = i64::try_from(QueueInfo::MAX_COUNTED).unwrap_or(i64::MAX);
     let rows = session.all(session.query(QUEUES).bind(most)).await?;

@@ -11,7 +11,8 @@ use crate::model::{Attempt, AttemptOutcome, InstanceId, TaskId, TaskRecord, Task
 use crate::store::codec;
 use crate::store::row_state::RowState;
 
-/// The columns of a full record for [`record`], as one statement sees them, with former attempts as JSON.
+/// Reads what a full [`record`] needs, in one statement, so that all of it is from one instant. Former attempts come as
+/// JSON.
 macro_rules! record_query {
     ($rest:literal) => {
         concat!(
@@ -37,7 +38,7 @@ FROM taskflow_tasks t LEFT JOIN taskflow_instances i ON i.id = t.instance ",
 }
 pub(super) use record_query;
 
-/// The same without the columns that may be large.
+/// The same without attempts, progress, result and arguments, which may be large.
 macro_rules! outline_query {
     ($rest:literal) => {
         concat!(

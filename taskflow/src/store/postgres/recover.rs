@@ -17,11 +17,11 @@ use crate::store::hint_set::HintSet;
 use crate::store::row_state::RowState;
 use crate::store::{Recovered, codec, transition};
 
-/// The maximum number of lost runs and holds that one call recovers.
+/// The maximum number of tasks that one call recovers: lost runs, lost holds and expired tasks together.
 const AT_ONCE: i64 = 256;
 
-/// How many there are, the queues of those that have a concurrency key, and whether there are damaged rows. Most
-/// calls find nothing and end here.
+/// Counts the tasks to recover (their lease has ended, or they have expired). Answers also the queues of those with a
+/// concurrency key, and whether there are damaged rows. Most calls find nothing and end here.
 const LOOK: &str = concat!(
     "
 SELECT count(*), array_agg(DISTINCT queue) FILTER (WHERE concurrency_key IS NOT NULL), ",
@@ -71,7 +71,7 @@ fn move_on(work: &mut UnitOfWork, id: TaskId) -> Option<Recovered> {
     let (task, name) = (row.task(), Arc::from(row.name.as_str()));
     let policy = match codec::readable_policy(row.policy.as_deref()) {
         Ok(policy) => policy,
-        // Nothing needs the policy of a task that has not begun.
+        // Only a lost run needs the policy: a held or waiting task is moved on without it.
         Err(_) if row.state != RowState::Running => RetryPolicy::DEFAULT,
         Err(reason) => {
             work.record(id, work.now, AttemptOutcome::Lost, Some(transition::WORKER_LOST.to_owned()));

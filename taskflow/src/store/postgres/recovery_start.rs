@@ -6,37 +6,40 @@ use parking_lot::Mutex;
 
 use super::value;
 
-/// Where a recovery starts to search for leases that have ended. Each run leaves an entry in the index until the table is
-/// vacuumed. As long as a search from the beginning is fast, each is one.
+/// Where a recovery starts to search the index for leases that have ended. Each run leaves an entry there until the table
+/// is vacuumed, which makes a search from the beginning slow. As long as such a search is fast, every search starts at
+/// the beginning.
 #[derive(Debug, Default)]
 pub(super) struct RecoveryStart {
     state: Mutex<(Option<value::Instant>, Option<Instant>)>,
 }
 
-/// How late the transaction of a lease that has ended may be committed, in microseconds.
+/// A search starts this much earlier than the instant at which none was found, in microseconds: a transaction may
+/// commit a lease this long after its end.
 const LATE: i64 = 10_000_000;
-/// A search from the beginning that takes no longer than this is always one.
+/// While a search from the beginning takes no longer than this, every search starts there.
 const FAST: Duration = Duration::from_millis(5);
-/// A slower one may take this part of the time.
+/// Slower searches from the beginning may take one part in this many of the time.
 const SHARE: u32 = 50;
-/// How long a search takes that the server gives up.
+/// How long a search has taken when the server gives it up.
 const FAILED: Duration = Duration::from_secs(7);
 
 impl RecoveryStart {
-    /// `None` is the beginning.
+    /// Where to start a search now; `None` is the beginning.
     pub(super) fn from(&self, now: Instant) -> Option<value::Instant> {
         let mut state = self.state.lock();
         let (from, whole_at) = *state;
         if let Some(at) = whole_at
             && at <= now
         {
-            // Should this whole search fail, others do not wait for it.
+            // If this search from the beginning fails, the next ones do not repeat it at once.
             state.1 = Some(now + FAILED * SHARE);
         }
         from.filter(|_| whole_at.is_some_and(|at| now < at))
     }
 
-    /// At that instant no lease had ended. A search from the beginning took that long.
+    /// Notes that at the instant `at` no lease had ended. `whole` is how long the search took, if it started at the
+    /// beginning.
     pub(super) fn found_none(&self, at: value::Instant, whole: Option<Duration>) {
         let mut state = self.state.lock();
         state.0 = Some(value::Instant(at.0 - LATE));

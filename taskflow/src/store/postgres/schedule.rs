@@ -15,7 +15,7 @@ use crate::store::codec::{to_i64, to_u64};
 use crate::store::hint_set::HintSet;
 use crate::store::{Declaration, Fire, Fired, ScheduleChange, ScheduleChanges, ScheduleState};
 
-/// The second of two processes waits here for the first.
+/// Locks the row of a schedule: the second of two processes waits here for the first.
 const LOCK: &str = "
 SELECT name, last_tick, last_outcome, last_start, last_task, paused, definition, declared, declared_since, skipped,
        last_skipped, now()

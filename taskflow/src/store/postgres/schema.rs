@@ -15,14 +15,15 @@ use super::sql_add::SQL_ADD;
 use crate::model::{StoreError, StoreErrorKind};
 use crate::store::fingerprint;
 
-/// All migrations in order, number 1 first. They are only ever appended to.
+/// All migrations in order, number 1 first. After the first release they are only appended to; until then the one
+/// migration is edited in place.
 const MIGRATIONS: [&[fn() -> &'static str]; 1] = [&[|| FIRST, || &SQL_ADD]];
 
 /// The number of tables. If some are missing, the database is not a store, or no longer a whole one.
 const TABLES: i64 = 10;
 
-/// An update of an indexed column adds the new row to every index, and evaluates the condition of each partial one.
-/// So there are few indexes, and one of them has the instants of all states.
+/// All tables and indexes. An update of an indexed column adds the new row to every index, and evaluates the condition
+/// of each partial one. So there are few indexes, and one of them has the instants of all states.
 ///
 /// Columns that are never null come first, because their place in a row is fixed. Large ones come last, so that the
 /// columns before them are read without them.
@@ -236,12 +237,13 @@ SELECT current_setting('server_version_num')::integer, current_setting('server_e
                           'taskflow_documents')
           AND pg_table_is_visible(oid))";
 
-/// The last migration, and the fingerprint of each in order. As JSON, since a table from before there were any lacks the column.
+/// The number of the last migration, and the fingerprints of all in order. They are read through JSON, because a table from
+/// before there were fingerprints lacks the column.
 const VERSION: &str = "
 SELECT coalesce(max(version), 0)::bigint, array_agg(to_jsonb(m) ->> 'fingerprint' ORDER BY version)
 FROM taskflow_migrations m";
 
-/// The version is recorded already if a table was dropped.
+/// Records a migration. It is recorded already if only a table was dropped.
 const NOTE: &str = "
 INSERT INTO taskflow_migrations (version, fingerprint) VALUES ($1, $2) ON CONFLICT DO NOTHING";
 
@@ -283,8 +285,8 @@ pub(super) async fn require(session: &mut Session<'_>, location: &str) -> Result
     }
 }
 
-/// The number of the last migration: 0 for a database that is not a store, or no longer a whole one. It fails if the
-/// database must be left alone, with the reason.
+/// The number of the last migration: 0 for a database that is not a store, or no longer a whole one. If the database
+/// must be left alone, it fails and says why.
 async fn version(session: &mut Session<'_>, location: &str) -> Result<usize, Fault> {
     let refuse = |kind, message| Err(Fault::Store(StoreError::new(kind, message)));
     let server = session.one(session.query(SERVER)).await?;

@@ -1,4 +1,4 @@
-//! What statements search, as it is bound to them; and the look for what searches miss.
+//! Binds a search to a statement, and looks for due tasks that searches miss.
 
 use std::time::{Duration, Instant};
 
@@ -12,8 +12,8 @@ use super::sql::moment;
 use super::value::escape_nul;
 use crate::model::TaskId;
 
-/// Whether any due task waits in a queue. What is searched is bound to the given five parameters. For the `+ 0` see
-/// `due!` of [`claim`](super::claim).
+/// Whether any due task waits in a queue. The given five parameters are the search, as `Search::bind_parts` binds it.
+/// For the `+ 0` see `due!` of [`claim`](super::claim).
 macro_rules! any_due {
     ($queue:literal, $queues:literal, $low:literal, $high:literal, $starts:literal, $below:literal) => {
         concat!(
@@ -68,8 +68,9 @@ impl Search {
     }
 }
 
-/// Due tasks below the starts; whether one was added since its start is known, or came due before claims look for such
-/// tasks; and how long the server searched, in microseconds.
+/// Finds due tasks below the starts. Answers also whether a start is wrong (such a task was added after its start
+/// became known, or a task came due before the instant from which claims look for such tasks), and how long the server
+/// searched, in microseconds.
 const BELOW: &str = concat!(
     "
 WITH found AS MATERIALIZED (
@@ -92,9 +93,9 @@ SELECT coalesce(array_agg(id), '{}'), coalesce(bool_or(is_new), false) OR (SELEC
 FROM found"
 );
 
-/// Looks for due tasks below the starts, if it is time to. Claims then look them up by id. If there are many, or one that
-/// was added since the start is known, a start was wrong: claims search from the beginning. Answers whether a claim may find
-/// something now that it did not before.
+/// Looks for due tasks below the starts, if it is time to. Claims then look these tasks up by id. If there are
+/// [`MOST_BELOW`] or more, or a start was wrong, claims search from the beginning again. Answers whether a claim may now
+/// find a task that it did not find before.
 pub(super) async fn look_below(session: &mut Session<'_>) -> Result<bool, Fault> {
     let starts = session.starts;
     let Some(looks) = starts.to_look_below(Instant::now()) else { return Ok(false) };

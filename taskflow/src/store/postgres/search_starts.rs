@@ -2,18 +2,19 @@
 //!
 //! A task that is claimed leaves an entry in that index until the table is vacuumed. While any transaction of the
 //! server holds an old snapshot, a vacuum removes none of them, and a claim that searches from the beginning steps over
-//! all tasks that were claimed since. So a process remembers for each queue and priority up to where it has found
-//! nothing any more, and its claims start there.
+//! all tasks that were claimed since. So a process remembers for each queue and priority a place (a `seq`) before which
+//! its claims find no more tasks, and its claims start there.
 //!
-//! A start is used only while it is worth it: once a claim takes longer than its tasks need, and while the server needs more
-//! than a millisecond for what is below the starts.
-//! Without an old snapshot that takes less, since a search marks the entries that nobody can see any more.
+//! Starts are used only while they are worth it: from a claim that takes longer than its tasks need, until a look at all
+//! that is below the starts takes the server less than a millisecond. Without an old snapshot a look is that fast, because a
+//! search marks the entries that no transaction can see any more.
 //!
-//! In the same way, tasks with a delay leave entries in the index from which they come due.
+//! In the same way, tasks with a delay leave entries in the index that is ordered by the time at which they come due.
 //!
-//! A task can appear below that start: it was added by a transaction that took long, or it waits again after a run, a
-//! hold or a delay. What this process itself has made due again, its next claims look up by id. All else is found by
-//! [`look_below`](super::search_sql::look_below), about once a second. So a start is never more than a hint that is corrected.
+//! A task can appear below that start: it was added by a transaction that took long, or it waits again after a run, a hold or
+//! a delay. The next claims of this process look up by id the tasks that it has itself made due again.
+//! [`look_below`](super::search_sql::look_below) finds all others, about once a second. So a start is only a hint, and a wrong
+//! one is corrected.
 //!
 //! The idea is the batch cursor of PgQ.
 
@@ -31,18 +32,23 @@ use super::recovery_start::RecoveryStart;
 use super::value::{self, length};
 use crate::model::TaskId;
 
-/// How long what a claim has seen must be ago before claims start there: an insert that was under way has ended by then.
+/// How long ago a claim must have seen a task before claims start there: the inserts that were under way at that time
+/// have ended since.
 const MARGIN: Duration = Duration::from_millis(100);
-/// How late the transaction of a task that has come due may be committed, in microseconds.
+/// A search for tasks that have come due starts this much earlier than the instant at which none was found, in
+/// microseconds: a transaction may commit a task this long after it has come due.
 const LATE: i64 = 1_000_000;
 /// Starts are used if it takes the server at least this long to search what is below them, or if a claim takes this much
 /// longer than its tasks need.
 const WORTH: Duration = Duration::from_millis(1);
-/// What the server needs at most for a task that begins or a run that ends, on a machine that is not overloaded.
+/// How long the server needs at most for each task that begins and each run that ends, on a machine that is not
+/// overloaded.
 const PER_TASK: Duration = Duration::from_micros(40);
-/// The shortest time between two looks below the starts: somewhat less than between two recoveries, with which they come.
+/// The shortest time between two looks below the starts: somewhat less than the time between two recoveries, each of
+/// which makes a look if it is time to.
 const LOOK_EVERY: Duration = Duration::from_millis(800);
-/// A look below may take this part of the time: it steps over all that claims no longer do.
+/// Looks below the starts may take one part in this many of the time: they step over all entries that claims no longer
+/// step over.
 const LOOK_SHARE: u32 = 50;
 /// The most tasks to be looked up by id. If there are more, claims search from the beginning again.
 pub(super) const MOST_BELOW: usize = 128;
@@ -53,7 +59,8 @@ const QUEUES: usize = 1_000;
 /// The most sets of task names, one for each kind of claim, whose starts are remembered.
 const SETS: usize = 8;
 
-/// The names that a claim asks for. A process has few such sets, each of them once.
+/// The names that a claim asks for. A process has few such sets, and each exists once, so sets are compared by their
+/// addresses.
 type Names = Arc<[Arc<str>]>;
 
 /// The starts of all searches of a store.
@@ -67,7 +74,7 @@ pub(super) struct SearchStarts {
 
 #[derive(Debug, Default)]
 struct State {
-    /// Claims that ask for other names leave other tasks in the queue.
+    /// The starts of each set of names: claims that ask for other names leave other tasks in a queue.
     sets: Vec<(Names, HashMap<String, Bands>)>,
     /// Tasks that may be due and below a start.
     below: Vec<TaskId>,
@@ -92,10 +99,10 @@ type Bands = Vec<Band>;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Band {
     priority: i16,
-    /// Claims start here, and this is how old that knowledge is.
+    /// The `seq` at which claims start. `since` is when it was known to be a start.
     start: i64,
     since: Instant,
-    /// The first task that a claim has found at this instant.
+    /// When an earlier claim began, and the `seq` of the first task that it found.
     seen: (Instant, i64),
 }
 
@@ -113,7 +120,7 @@ pub(super) struct Search {
 }
 
 impl Search {
-    /// Whether it is all of one queue, from the beginning.
+    /// Whether this searches one queue only, all of it from the beginning.
     pub(super) fn is_all_of_one(&self) -> bool {
         self.starts.len() == 1 && self.starts[0].is_none() && self.below.is_empty()
     }
@@ -193,7 +200,7 @@ impl SearchStarts {
             let also = due_again.iter().filter(|task| task.is_below(set)).map(|task| task.id);
             search.below = state.below.iter().copied().chain(also).map(Uuid::from).collect();
         }
-        // Looking up so many by their ids takes longer than a search from the beginning.
+        // Looking up more tasks by their ids takes longer than a search from the beginning.
         let set = set.filter(|_| search.below.len() <= MOST_BELOW);
         for queue in queues {
             search.add(queue, set.and_then(|set| set.get(queue)).map_or(&[], |bands| &**bands));
@@ -211,7 +218,7 @@ impl SearchStarts {
             search.below = state.below.iter().copied().map(Uuid::from).collect();
         }
         for queue in queues {
-            // Each set leaves other tasks in the queue: the lowest start is that of all.
+            // Each set of names leaves other tasks in the queue: only the lowest start holds for all.
             let mut lowest: BTreeMap<Reverse<i16>, Band> = BTreeMap::new();
             for band in sets.iter().filter_map(|(_, set)| set.get(queue)).flatten() {
                 let known = lowest.entry(Reverse(band.priority)).or_insert(*band);
@@ -222,8 +229,8 @@ impl SearchStarts {
         search
     }
 
-    /// Notes what a claim for these names has taken: the queue, the priority and the age of each task. `began` is when the claim
-    /// began, `took` how long the server needed for it, and `ended` how many runs it ended.
+    /// Notes what a claim for these names has taken: the queue, the priority and the `seq` of each task. `began` is when the
+    /// claim began, `took` how long the server needed for it, and `ended` how many runs it ended.
     pub(super) fn claimed(
         &self,
         names: &Names,
@@ -251,7 +258,7 @@ impl SearchStarts {
         for (queue, priority, seq) in taken {
             let bands = queues.get(queue);
             let band = bands.and_then(|bands| bands.iter().find(|band| band.priority == priority));
-            // What was looked up by its id says nothing about the others.
+            // A task that was looked up by its id says nothing about the tasks between it and the start.
             if band.is_none_or(|band| seq >= band.start) {
                 first.entry((queue, priority)).and_modify(|first| *first = seq.min(*first)).or_insert(seq);
             }
@@ -274,7 +281,7 @@ impl SearchStarts {
         }
     }
 
-    /// At that instant no task had come due that is not marked as due.
+    /// Notes that at that instant every task that had come due was marked as due.
     pub(super) fn nothing_came_due(&self, at: Option<value::Instant>) {
         if let Some(at) = at {
             let mut state = self.state.lock();
@@ -326,14 +333,15 @@ impl State {
 }
 
 impl Band {
-    /// A claim that began at `now` has found `first` first.
+    /// Notes a claim that began at `now`; the first task that it found was `first`.
     fn found(&mut self, first: i64, now: Instant, oldest_insert: Option<Instant>) {
         let (seen_at, seen) = self.seen;
         let may_have_missed = oldest_insert.is_some_and(|began| began <= seen_at);
         if may_have_missed || now.saturating_duration_since(seen_at) < MARGIN {
             return;
         }
-        // What came between the two claims may be below `seen`, and this claim may have taken only the first of it.
+        // Tasks that appeared between the two claims may be below `seen`, and this claim may have taken only the first
+        // of them.
         let seen = seen.min(first);
         if seen > self.start {
             (self.start, self.since) = (seen, seen_at);
@@ -342,10 +350,11 @@ impl Band {
     }
 }
 
-/// What to look for.
+/// Where a look below the starts searches, and for what.
 #[derive(Debug, Default)]
 pub(super) struct Looks {
-    /// Queues and priorities, between which ages to look in each, and for how many microseconds its start has been known.
+    /// The queues and priorities; for each, between which `seq` (`from`, `to`) to look, and for how many microseconds its
+    /// start has been known (`ages`).
     pub(super) queues: Vec<String>,
     pub(super) priorities: Vec<i16>,
     pub(super) from: Vec<i64>,
@@ -358,7 +367,7 @@ pub(super) struct Looks {
 }
 
 impl SearchStarts {
-    /// What to look for, if it is time to look.
+    /// Where to look below the starts, if it is time to.
     pub(super) fn to_look_below(&self, now: Instant) -> Option<Looks> {
         let mut state = self.state.lock();
         if state.look_at.is_some_and(|at| at > now) || !(state.is_worth || state.has_taken) {
@@ -404,7 +413,8 @@ impl SearchStarts {
             state.is_worth = took >= WORTH;
             state.below.splice(..looked_for, found);
         } else {
-            // The other parts were not looked at: what is noted of them stays, the latest of it.
+            // The other parts were not looked at, so the tasks noted for them stay; if there are too many, the latest
+            // ones.
             let new: Vec<_> = found.into_iter().filter(|id| !state.below.contains(id)).collect();
             state.below.extend(new);
             let too_many = state.below.len().saturating_sub(MOST_BELOW);
@@ -422,7 +432,8 @@ impl SearchStarts {
     }
 }
 
-/// The parts of what is below a start, which are looked at in turn. There is one, until that takes too long.
+/// The range below each start, divided into parts that are looked at in turn. There is one part, until a look takes too
+/// long.
 #[derive(Debug)]
 struct Parts {
     count: i64,
@@ -431,7 +442,7 @@ struct Parts {
     longest: Duration,
 }
 
-/// A look that takes longer is divided. A server gives up a statement after 7 s.
+/// If a look takes this long, the next ones are divided. The server gives up a statement after 7 s.
 const SLOW: Duration = Duration::from_millis(500);
 /// The most parts.
 const MOST_PARTS: i64 = 4_096;
@@ -447,7 +458,7 @@ impl Parts {
         self.count == 1
     }
 
-    /// The ages of this turn, of all that are below `start`.
+    /// The range of `seq` to look at this time, of all below `start`.
     fn of(&self, start: i64) -> (i64, i64) {
         let size = start / self.count;
         let from = if self.next == 0 { i64::MIN } else { size * self.next };

@@ -29,10 +29,10 @@ SET LOCAL plan_cache_mode = force_generic_plan;
 SET LOCAL statement_timeout = '7s';
 SET LOCAL idle_in_transaction_session_timeout = '7s'";
 
-/// The same for connections of our own, as options of the connection, and three settings that keep plans good. A plan
+/// The same settings for connections of our own, as options of the connection. Three of them keep plans good. A plan
 /// made while the table was small is kept while it grows, even if it reads the whole table. So sequential scans are
-/// disabled and pages are free, which makes even that plan an index plan. And a statement is planned once instead of
-/// for each set of values, because planning takes longer than running it.
+/// disabled and page reads cost nothing, which makes even that plan an index plan. And each statement is planned once,
+/// not for each set of values, because planning takes longer than running it.
 pub(super) const SETTINGS: [(&str, &str); 6] = [
     ("statement_timeout", "7s"),
     ("idle_in_transaction_session_timeout", "7s"),
@@ -89,7 +89,7 @@ impl<'c> Session<'c> {
         }
     }
 
-    /// A connection inside a transaction of the caller, which decides about the commit.
+    /// A connection inside a transaction of the caller, who commits it or not.
     pub(super) fn within(
         connection: &'c mut PgConnection,
         sql: &'c Sql,

@@ -17,9 +17,9 @@ macro_rules! moment {
 }
 pub(super) use moment;
 
-/// The shard of `taskflow_counts` that a transaction adds to: one of this connection, and another one in every half second. An
-/// update walks through the former versions of its row, and none of them is removed while somebody holds an old snapshot. So no
-/// row may live long.
+/// The shard of `taskflow_counts` that a transaction adds to. It depends on the connection, and changes every half second: an
+/// update walks through the former versions of its row, and none of these is removed while any transaction holds an old
+/// snapshot. So no row may be updated for long.
 macro_rules! shard {
     () => {
         "(((extract(epoch FROM now()) * 2)::bigint % 2000000)::integer * 1024 + pg_backend_pid() % 1024)"
@@ -39,8 +39,8 @@ macro_rules! total {
 }
 pub(super) use total;
 
-/// An instant in microseconds since 1970. An infinite one becomes the first or the last instant that PostgreSQL can
-/// write.
+/// An instant in microseconds since 1970. An infinite one, or one outside the years 1 to 290000, becomes the first
+/// instant of one of these two years.
 macro_rules! micros {
     ($instant:literal) => {
         concat!(

@@ -47,9 +47,10 @@ use crate::store::{
 /// all by default, three at least. With `listen=off` the work of other processes is found by polling, within a
 /// second.
 ///
-/// The session of the lease connection holds an advisory lock whose first number is 1952544108. When it is gone for
-/// 2.5 s its process counts as dead, and its runs that may be repeated start elsewhere. With `listen=off`, and after
-/// a restart of the server until the lock is taken again, dead processes are noticed only when their leases end.
+/// The session of the connection that renews leases holds an advisory lock whose first number is 1952544108. When the
+/// lock has been gone for 2.5 s, its process counts as dead, and those of its runs that may be repeated start
+/// elsewhere. With `listen=off`, and after a restart of the server until the lock is taken again, dead processes are
+/// noticed only when their leases end.
 ///
 /// **Text with NUL characters** is stored, though PostgreSQL's text cannot hold any: in keys, names, errors and log
 /// messages a NUL is written as `␀0`, and `␀` as `␀␀`. Arguments, results and labels are JSON, which has its own
@@ -140,7 +141,7 @@ impl PostgresStore {
         Self { shared: Arc::new(Shared::new(Sql::new(namespace), connections, location, listens)) }
     }
 
-    /// Inserts groups in a transaction of the caller, which commits it or not. None of the tasks starts before the
+    /// Inserts groups in a transaction of the caller, who commits it or not. None of the tasks starts before the
     /// commit.
     ///
     /// [`Start`](crate::store::Start) is treated as [`Wait`](crate::store::Start::Wait) whatever its value, because
@@ -148,10 +149,13 @@ impl PostgresStore {
     /// commits. A queue with a `max_size` stays locked until then for other adds, and for claims if it has limits
     /// over all processes.
     ///
-    /// # Errors [`StoreError`] if the database refuses. The transaction then contains nothing of the insert and can
-    /// go on. The kind is [`Unknown`](crate::model::StoreErrorKind::Unknown) if the server no longer answers: a
-    /// commit may keep what was inserted. If this future is dropped before it answers, a commit is refused (by the
-    /// constraint `taskflow_add_was_given_up`): roll the transaction back.
+    /// # Errors
+    /// [`StoreError`] if the database refuses. The transaction then contains nothing of the insert and can go on. The
+    /// kind is [`Unknown`](crate::model::StoreErrorKind::Unknown) if the server no longer answers: a commit may keep
+    /// what was inserted.
+    ///
+    /// If this future is dropped before it answers, a commit is refused (by the constraint
+    /// `taskflow_add_was_given_up`): roll the transaction back.
     pub async fn insert_within(
         &self,
         connection: &mut PgConnection,
@@ -303,12 +307,12 @@ impl Store for PostgresStore {
                 if error.is_transient() {
                     return Err(error);
                 }
-                // Their leases still end.
+                // The leases of dead processes still end by themselves.
                 tracing::debug!(%error, "cannot see whether other processes live");
             }
             let look = self.call(CallKind::Read, |session| Box::pin(search_sql::look_below(session)));
             match look.await {
-                // A worker that waits would not ask before its next poll.
+                // A worker that waits for work would not claim before its next poll.
                 Ok(true) => self.shared.hints.heard.send(HintSet::WORK),
                 Ok(false) => {}
                 // It is tried again the next time.

@@ -53,7 +53,7 @@ pub(super) const LEASE_ENDED: &str = concat!(
 LIMIT $1 FOR UPDATE SKIP LOCKED"
 );
 
-/// Tasks that waited until they may no longer be started.
+/// Waiting tasks that have expired: they may no longer be started.
 pub(super) const EXPIRED: &str = locked!(
     "WHERE t.expires_at <= now() AND t.state < 2 AND (t.concurrency_key IS NULL OR t.queue = ANY($2::text[]))
 ORDER BY t.expires_at LIMIT $1 FOR UPDATE SKIP LOCKED"

@@ -1,8 +1,8 @@
 //! Changes rows one by one, in one transaction.
 //!
-//! What a statement cannot do to many rows at once (retries, reports, cancels, recovery) is done here: the rows are
-//! locked and read together, changed in memory as [the rules](crate::store::transition) decide, and written together.
-//! It takes three to five statements, whatever the number of rows.
+//! Changes that one statement cannot make to many rows at once (retries, reports, cancels, recovery) are made here: the
+//! rows are locked and read together, changed in memory as [the rules](crate::store::transition) decide, and written
+//! together. It takes three to five statements, whatever the number of rows.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -251,7 +251,7 @@ impl UnitOfWork {
         self.rows.get(&id).map_or(0, |row| codec::to_u32(row.log_lines.into()))
     }
 
-    /// Keeps the progress and the log lines of a run.
+    /// Notes the progress and the log lines of a run, to store them with the row.
     pub(super) fn say(&mut self, id: TaskId, progress: Option<&Progress>, lines: &[LogLine]) {
         let Some(row) = self.rows.get_mut(&id) else { return };
         if let Some(progress) = progress {

@@ -1,4 +1,4 @@
-//! `postgres://user:password@host/database?namespace=NAME&listen=off`.
+//! Parses the URL of a store: `postgres://user:password@host/database?namespace=NAME&listen=off`.
 
 use std::str::FromStr;
 

@@ -107,8 +107,8 @@ pub(super) fn unescape_nul(kept: String) -> String {
     text
 }
 
-/// JSON in its stored form, which is unchanged. Valid JSON has no NUL character, which it writes `\u0000`; if there
-/// is one all the same, it is written so.
+/// JSON in its stored form. Valid JSON is unchanged, because it has no NUL character and writes one as `\u0000`. If
+/// there is one nevertheless, it is replaced by that escape.
 pub(super) fn escape_json(json: &str) -> Cow<'_, str> {
     if json.contains('\0') { Cow::Owned(json.replace('\0', "\\u0000")) } else { Cow::Borrowed(json) }
 }

@@ -9,7 +9,8 @@ use crate::store::{InsertBatch, Start};
 /// How often an add that lost a race is repeated.
 const RACES: usize = 5;
 
-/// The transaction itself sends this when it commits, to this process too: the store does not know when that is.
+/// The transaction itself sends this when it commits, to this process too: the store does not know when the caller
+/// commits.
 const NOTIFY: &str = "SELECT pg_notify('taskflow_hints', '')";
 
 /// Begins the add. The savepoint keeps a failed add from undoing what the caller did before. The inserted row keeps
@@ -24,16 +25,16 @@ SELECT set_config('taskflow.before', current_setting('statement_timeout'), true)
                   CASE current_setting('statement_timeout') WHEN '0' THEN '7s' ELSE current_setting('statement_timeout') END,
                   true)";
 
-/// The table only ever holds rows of this transaction.
+/// Ends the add. A transaction sees only rows of its own in this table.
 const END: &str = "
 DELETE FROM taskflow_adding;
 SELECT set_config('statement_timeout', current_setting('taskflow.before'), true);
 RELEASE SAVEPOINT taskflow_add";
 
-/// The settings are undone as well.
+/// Undoes the add, and its settings as well.
 const UNDO: &str = "ROLLBACK TO SAVEPOINT taskflow_add; RELEASE SAVEPOINT taskflow_add";
 
-/// Inserts the groups. With an error comes whether some of them may still be in the caller's transaction.
+/// Inserts the groups. The `bool` of an error says whether some of them may still be in the caller's transaction.
 pub(super) async fn insert(session: &mut Session<'_>, batch: &InsertBatch) -> Result<Answers, (Fault, bool)> {
     // The store does not know when the transaction ends, so no task can start with it.
     let mut batch = batch.clone();
@@ -58,7 +59,7 @@ pub(super) async fn insert(session: &mut Session<'_>, batch: &InsertBatch) -> Re
             return Err((fault, false));
         }
         if let Err(undo) = session.script(UNDO).await {
-            // The server does not answer: the insert may be under way, and the caller may commit after it.
+            // If the server does not answer, the insert may still be under way, and the caller may commit after it.
             let in_doubt = undo.is_silence();
             return Err((fault, in_doubt));
         }

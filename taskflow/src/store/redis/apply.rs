@@ -18,13 +18,13 @@ pub(super) struct Offer<'c> {
     pub(super) only: Only,
 }
 
-/// What a row must be in addition to its stage.
+/// What must be true of a row besides its stage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Only {
     Anything,
     /// It waits for its first attempt.
     First,
-    /// Its lease has ended, or it has expired. If it had been asked to stop when it was read, it still is.
+    /// Its lease has ended, or it has expired. It is asked to stop if and only if it was when it was read.
     Over,
 }
 

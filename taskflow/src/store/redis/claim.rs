@@ -44,8 +44,8 @@ impl UnconfirmedClaims {
     }
 }
 
-/// A claim whose answer has not come or has not been read yet. If it is dropped like that, for example with the
-/// call's future, it is [`lost`](UnconfirmedClaims::lost).
+/// A claim whose answer has not come or has not been read yet. If it is dropped before it is
+/// [confirmed](Self::confirm), for example with the call's future, it is [`lost`](UnconfirmedClaims::lost).
 #[derive(Debug)]
 pub(super) struct Unconfirmed<'a> {
     unconfirmed: &'a UnconfirmedClaims,
@@ -105,14 +105,14 @@ fn pack_names(claim: &Claim) -> Vec<u8> {
     text
 }
 
-/// Follows the free places of a queue whose tasks may be prefetched.
+/// Stands after the number of free places if the tasks of the queue may be prefetched.
 const PREFETCHED: u8 = b'p';
 
-/// More free places than any claim asks for. It is exact in Lua.
+/// More free places than any claim asks for, and a number that is exact in Lua.
 const MUCH: usize = 1 << 30;
 
-/// The queues of a process in the form in which the scripts read them. Its claims share it until a limit changes: packing
-/// thousands of queues for each claim would take longer than the claim.
+/// The queues of a process in the form in which the scripts read them. All claims of the process share this text until a
+/// limit changes: packing thousands of queues for each claim would take longer than the claim.
 #[derive(Debug)]
 pub(super) struct PackedQueues {
     of: ClaimQueues,
@@ -144,7 +144,8 @@ impl PackedQueues {
         claim.limit <= AT_ONCE && !self.are_limited
     }
 
-    /// The queues of a claim, those with less room than their limit first: the first entry of a queue counts.
+    /// The text of all queues. Before it, each queue of the claim that has fewer free places than its limit has another
+    /// entry: the first entry of a queue counts.
     fn with_room(&self, claim: &Claim) -> Vec<u8> {
         let mut text = Vec::with_capacity(self.text.len() + 256);
         for queue in claim.queues.lowered() {
@@ -202,7 +203,8 @@ pub(super) fn unpack(mut answer: List<'_>, claim: &Claim) -> Result<(Claims, Vec
     Ok((Claims { tasks, next_due, needs_slot }, damaged))
 }
 
-/// Replaces the time until the next task is due in an answer that stopped at a task that may not be prefetched.
+/// Stands for the time until the next task is due, in the answer of a claim that stopped at a task that may not be
+/// prefetched.
 const NEEDS_SLOT: i64 = -2;
 
 /// The time until the next task is due, in microseconds; a negative number means never.

@@ -112,7 +112,8 @@ impl Connections {
         let mut open = self.open.lock();
         open.made += 1;
         let connection = Connection { runtime, number: open.made, connection };
-        // Another call that connected at the same time keeps its own connection for this call; the last one stays.
+        // If another call connected at the same time, each uses its own connection now; the last one stays for later
+        // calls.
         open.connections.retain(|other| other.runtime != runtime);
         open.connections.push(connection.clone());
         Ok(connection)

@@ -1,4 +1,4 @@
-//! Operator calls (cancel, retry, delete), and how holds end.
+//! Operator calls (cancel, retry), and the release of holds.
 
 use std::collections::HashMap;
 
@@ -69,7 +69,7 @@ impl Shared {
                 self.fail_damaged(&damaged).await?;
                 continue;
             }
-            // Nothing was done if one of them has changed meanwhile.
+            // If one of them has changed meanwhile, the script has done nothing and answers nil.
             if !answers.iter().any(Result::is_ok)
                 || self.call_and_notify(&call).await?.value != redis::Value::Nil
             {
@@ -84,7 +84,7 @@ impl Shared {
     }
 }
 
-/// For each task, why it is not reopened.
+/// For each task, whether it is reopened, or why not.
 type Retried = Vec<Result<(), Error>>;
 
 /// Decides from the answer of `rows_main.lua` which of these tasks are reopened, and adds the arguments for it.

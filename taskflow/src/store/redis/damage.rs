@@ -42,7 +42,7 @@ impl Damaged {
         };
         let sound = |why| Self { id, fence, why, ready_list: false, body: Vec::new() };
         match Body::unpack(state.body) {
-            // Only its policy was asked for, or the body is whole.
+            // The body may be whole, or only its policy was asked for.
             _ if state.policy().is_some_and(|json| policy(json).is_none()) => {
                 sound("its policy cannot be read")
             }

@@ -1,4 +1,4 @@
-//! The documents: small values of the faces, by kind and key.
+//! The documents: small values that the store keeps beside the tasks, by kind and key.
 
 use super::executor::Shared;
 use super::packed_row::exact;
@@ -37,7 +37,7 @@ impl Shared {
         }
     }
 
-    /// In portions, because a script stops all other calls while it runs.
+    /// Reads documents in portions, because a script stops all other calls while it runs.
     pub(super) async fn documents(&self, query: &DocumentQuery) -> Result<Vec<Document>, StoreError> {
         let limit = query.limit.min(Document::MAX_BATCH);
         let bound = |sign: u8, key: &[u8]| [&[sign], key].concat();

@@ -14,7 +14,7 @@ pub(super) fn unreachable(error: RedisError, location: &str) -> StoreError {
     if let Some(reason) = tls_refusal(&error) {
         let message = format!(
             "no TLS connection to `{location}` ({reason}); check that the server speaks TLS there, and that this machine \
-             trusts the authority of its certificate, or name that in `SSL_CERT_FILE`"
+             trusts the authority of its certificate, or set `SSL_CERT_FILE` to a file with that authority's certificate"
         );
         return StoreError::with_source(StoreErrorKind::Unavailable, message, error);
     }
@@ -38,7 +38,8 @@ fn tls_refusal(_: &RedisError) -> Option<String> {
     None
 }
 
-/// The error for an answer of Redis, or for a missing one. `in_doubt`: a write was sent and its answer was lost.
+/// The store's error for an error answer of Redis, or for an answer that did not come. `in_doubt`: a write was sent and
+/// its answer was lost.
 pub(super) fn store_error(error: RedisError, location: &str, in_doubt: bool) -> StoreError {
     if in_doubt {
         let message = format!(
@@ -113,7 +114,7 @@ pub(super) fn is_refusal(error: &RedisError) -> bool {
         })
 }
 
-/// The error for an answer that does not have the form of the script's.
+/// The error for an answer that does not have the form that the script returns.
 pub(super) fn unexpected(location: &str) -> StoreError {
     StoreError::new(
         StoreErrorKind::Other,

@@ -43,16 +43,16 @@ pub(super) struct Shared {
     pub(super) has_limits: AtomicBool,
     /// The queues of the last claim.
     pub(super) queues: Mutex<Option<Arc<PackedQueues>>>,
-    /// The instances that show through this store that they live.
+    /// This process's instances whose liveness is shown through this store.
     pub(super) ours: Mutex<HashSet<InstanceId>>,
     pub(super) suspects: Suspects<Vec<u8>>,
     pub(super) repairs: Repairs,
-    /// For work in the background of a call.
+    /// A reference to itself, for tasks that a call spawns.
     pub(super) this: Weak<Shared>,
 }
 
-/// Whether the next calls should try the scripts on `prelude_fast.lua`. After a call was not simple enough for them,
-/// the next ones do not try.
+/// Whether the next calls should try the fast scripts (those built on `prelude_fast.lua`). After a call that was not
+/// simple enough for them, the next 16 calls that could try them do not.
 #[derive(Debug, Default)]
 pub(super) struct Simple {
     doubts: AtomicU32,
@@ -128,7 +128,8 @@ impl Shared {
         self.check_schema(schema)
     }
 
-    /// Reads the answer of a script that looks at the layout: 0 if it is ours, -1 if there is none.
+    /// Reads the answer of a script that looks at the layout: 0 if it is ours, -1 if there is none, else the number of
+    /// the stored layout.
     fn check_schema(&self, schema: i64) -> Result<(), StoreError> {
         if schema < 0 {
             return Err(fingerprint::missing(&format!("`{}`", self.connections.location)));
@@ -226,7 +227,9 @@ impl Shared {
         StoreError::new(StoreErrorKind::Unavailable, message)
     }
 
-    /// Inserts groups that are all plain. Answers `None`, and does nothing, if they are not or were inserted before.
+    /// Inserts groups by the script for simple cases. Answers `None`, and has done nothing, if a group is not plain
+    /// ([`insert::all_plain`]), if an id exists already or comes twice, or if a task is to start while others must
+    /// first come due.
     async fn insert_plain(
         &self,
         batch: &InsertBatch,
@@ -244,7 +247,7 @@ impl Shared {
         insert::unpack(&answer.bytes()?, groups).map(Some).ok_or_else(|| self.unexpected())
     }
 
-    /// Ends runs. The answer is that of `finish.lua`.
+    /// Ends runs. The answer has the form that `finish.lua` describes.
     pub(super) async fn finish(&self, finishes: &[Finish]) -> Result<Vec<u8>, StoreError> {
         if finish::are_all_successes(finishes) && self.simple.may_be() {
             let mut call = self.loud(&script::FINISH_SUCCESS, self.changed_by_ends());
@@ -260,7 +263,8 @@ impl Shared {
         self.call_and_notify(&call).await?.bytes()
     }
 
-    /// Ends runs, if there are any, and makes a claim. The answer is that of the scripts for turns or claims.
+    /// Ends runs, if there are any, and makes a claim. The answer is that of a turn script, or of a claim script if
+    /// there are no runs to end.
     pub(super) async fn turn(
         &self,
         finishes: &[Finish],
@@ -364,7 +368,7 @@ impl Shared {
             if error.is_transient() {
                 return Err(error);
             }
-            // Their leases still end.
+            // The leases of dead processes still end by themselves.
             tracing::debug!(%error, "cannot see whether other processes live");
         }
         loop {
@@ -382,7 +386,7 @@ impl Shared {
                     .map_or(Found::Damaged, |state| recover::decide(&mut call, id, state, now))
                 {
                     Found::Moves(recovered) => decided.push(recovered),
-                    // Only the policy of its body was read.
+                    // The script answered only the policy of the body, so there is no body to salvage.
                     Found::Damaged => {
                         damaged.push(Damaged { body: Vec::new(), ..Damaged::of(id, state.as_ref()) });
                     }
@@ -401,7 +405,7 @@ impl Shared {
             let rows = apply::unpack(self.call_and_notify(&call).await?.list()?)?;
             let mut applied = rows.iter().map(|row| row.is_applied);
             decided.retain(|_| applied.next().unwrap_or(false));
-            // If other processes were faster with all of them, there may be more.
+            // If other processes recovered all of these first, look again: more may be left.
             if !decided.is_empty() {
                 return Ok(decided);
             }

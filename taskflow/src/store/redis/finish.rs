@@ -1,4 +1,4 @@
-//! Packs how runs end and what they report, and reads the answers.
+//! Packs the ends and the reports of runs, and reads the answers.
 
 use super::packed_row::{exact, length, outcome_number, stage_of, status_of};
 use super::script::{AT_ONCE, Call};
@@ -36,7 +36,7 @@ pub(super) fn pack(call: &mut Call, finishes: &[Finish]) {
     }
 }
 
-/// Adds the arguments of finishes that are [`are_all_successes`].
+/// Adds the arguments of finishes for which [`are_all_successes`] holds.
 pub(super) fn pack_successes(call: &mut Call, finishes: &[Finish]) {
     let (mut ids, mut fences) =
         (Vec::with_capacity(16 * finishes.len()), Vec::with_capacity(8 * finishes.len()));
@@ -87,8 +87,8 @@ pub(super) fn pack_report(call: &mut Call, report: &Report) {
     say(call, report.progress.as_ref(), &report.lines);
 }
 
-/// Whether there is progress, the number of lines, their length together, and how many lines there were before: if that
-/// is not known, more than any task has.
+/// Packs whether there is progress, the number of lines, their length together, and how many lines the task had before:
+/// `u32::MAX`, more than any task has, if that is not known.
 fn said(
     progress: Option<&Progress>,
     lines: &[LogLine],

@@ -115,7 +115,7 @@ pub(super) fn all_plain(groups: &[InsertGroup]) -> bool {
         })
 }
 
-/// What other instances must hear of groups that are all plain: of tasks that no instance has a slot for.
+/// What other instances must hear of groups that are all plain: whether tasks wait for any instance.
 pub(super) fn changes(groups: &[InsertGroup]) -> HintSet {
     HintSet::WORK.when(tasks(groups).any(|insert| insert.start == Start::Wait))
 }
@@ -212,7 +212,7 @@ struct Class<'a> {
     prefetch: u8,
 }
 
-/// Whether a task is due, has no keys, does not expire, is not held, and its queue has no limit.
+/// Whether a task is due, has no keys, does not expire, is not held, and is added without a `max_size`.
 fn is_plain(insert: &InsertTask) -> bool {
     let task = &insert.task;
     task.when == When::Now

@@ -10,7 +10,7 @@ use super::packed_row::{STAGES, exact, pack_tag};
 use super::script::Call;
 use crate::model::{Counts, Cursor, Order, StoreError, TaskFilter, TaskId, TaskStatus, time};
 
-/// Tasks that one script looks at along an order, which takes some 5 ms.
+/// The maximum number of tasks that one script looks at along an order; this takes some 5 ms.
 const ENOUGH: usize = 5_000;
 
 /// Up to this many tasks are all looked at; if there are more, all ids are read in order.
@@ -24,8 +24,8 @@ pub(super) struct Sources {
 }
 
 impl Sources {
-    /// How many tasks a script may look at along each order if `left` may be looked at in all; `None` if they are too
-    /// few.
+    /// How many tasks a script may look at along each order if `left` may be looked at in all; `None` if `left` is too
+    /// small.
     fn along_each(&self, left: usize) -> Option<usize> {
         let along = left.checked_sub(self.looked_through)?;
         let orders = self.names.iter().filter(|name| !matches!(name.as_str(), "pending" | "leases")).count();
@@ -70,8 +70,8 @@ fn source_names(filter: &TaskFilter, counts: &Counts) -> Vec<String> {
     sources
 }
 
-/// Adds the arguments to find one task more than the page holds while looking at no more than `left` tasks; `false`
-/// if those are too few.
+/// Adds the arguments to find one task more than the page holds while looking at no more than `left` tasks. Answers
+/// `false`, and adds nothing, if `left` is too small.
 pub(super) fn pack(
     call: &mut Call,
     filter: &TaskFilter,

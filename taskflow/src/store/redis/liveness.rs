@@ -1,10 +1,9 @@
 //! Liveness: a subscription that ends with its process.
 //!
-//! An instance that shows that it lives subscribes, on a connection of its own, to a channel on which nobody
-//! publishes. `PUBSUB NUMSUB` counts the subscribers. The instance has also stored on which start of the server (its
-//! `run_id`) it subscribed: subscriptions do not outlive a restart, and a server that took over never had them. If
-//! the user may not run these commands, liveness cannot be seen, and dead processes are noticed only when their
-//! leases end.
+//! An instance that shows that it lives subscribes, on a connection of its own, to a channel on which nobody publishes.
+//! `PUBSUB NUMSUB` counts the subscribers. The instance also stores the `run_id` of the server, which differs at each
+//! start: subscriptions do not outlive a restart, and a server that took over never had them. If the user may not run
+//! these commands, liveness cannot be seen, and dead processes are noticed only when their leases end.
 
 use std::error::Error as _;
 use std::sync::Arc;
@@ -23,7 +22,7 @@ use crate::model::{InstanceId, StoreError, StoreErrorKind};
 use crate::store::liveness::{LIVENESS_GRACE, Liveness, LivenessStream, SHOW_AGAIN};
 use crate::store::suspects::Seen;
 
-/// How often a silent subscription is pinged. If the server ends one, that is noticed at once.
+/// How often a silent subscription is pinged. (If the server ends a subscription, this process notices at once.)
 const PING: Duration = Duration::from_secs(5);
 
 /// Shows that this instance lives for as long as the stream is polled.
@@ -84,12 +83,12 @@ impl Keeper {
                 }
             }
         }
-        // The server ends a subscription and closes its connection at once.
+        // When the server ends a subscription, it closes the connection at once. So the subscription existed until now.
         self.there_at = self.there_at.map(|_| Instant::now());
         self.gone()
     }
 
-    /// Tries once to subscribe and to store that.
+    /// Tries once to subscribe, and to store that this instance shows its liveness.
     async fn subscribe(&mut self) -> Option<Liveness> {
         let since = self.there_at.map_or(Duration::MAX, |at| at.elapsed());
         let is_urgent = since < LIVENESS_GRACE * 2;
@@ -140,8 +139,8 @@ impl Keeper {
         }
     }
 
-    /// If the server answers but the subscription fails: keeps other processes from declaring this one dead before
-    /// its leases end.
+    /// Stores that this instance shows nothing, for a server that answers although the subscription fails. So no other
+    /// process declares this one dead before its leases end.
     async fn hide(&self) -> bool {
         matches!(timeout(LIVENESS_GRACE / 2, self.shared.show(self.instance, false)).await, Ok(Ok(_)))
     }

@@ -11,11 +11,10 @@
 //!
 //! On this side, [`insert`], [`claim`], [`finish`], [`apply`] and [`recover`] pack arguments and read [`answer`]s;
 //! [`packed_row`] is the packed form of a task that both sides know. [`reads`], with [`record`], [`list`],
-//! [`queue_stats`] and [`instance`], answers questions, [`schedule`] handles ticks, [`documents`] keeps what the faces
-//! store, and [`controls`] carries out
-//! operator calls. [`notifications`] tells other processes that something changed, and [`liveness`] that this one
-//! lives. [`server`] checks that the server keeps what it accepts, and [`repair`] fixes data [damaged](damage) by
-//! other programs.
+//! [`queue_stats`] and [`instance`], answers questions, [`schedule`] handles ticks, [`documents`] keeps small values
+//! beside the tasks, and [`controls`] carries out operator calls. [`notifications`] tells other processes that something
+//! changed, and [`liveness`] that this one lives. [`server`] checks that the server keeps what it accepts, and
+//! [`repair`] fixes data [damaged](damage) by other programs.
 
 #![allow(clippy::disallowed_methods, reason = "a driver waits for a real server, which has the clock")]
 

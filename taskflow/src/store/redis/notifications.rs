@@ -26,7 +26,8 @@ const PING: Duration = Duration::from_secs(5);
 pub(super) struct Notifications {
     connections: Arc<Connections>,
     channel: String,
-    /// The messages that this process publishes, one for each set of changes. By what they begin with it recognizes its own.
+    /// The messages that this process publishes, one for each set of changes. All begin with the id of the sender, by which
+    /// this process recognizes its own messages.
     messages: [[u8; 17]; 8],
     changed: HintSender,
     published: Mutex<Published>,
@@ -37,7 +38,7 @@ pub(super) struct Notifications {
 #[derive(Debug, Default)]
 struct Published {
     at: Option<Instant>,
-    /// What a publication tells that will follow.
+    /// The changes that a publication will announce later.
     owed: HintSet,
 }
 
@@ -79,7 +80,7 @@ impl Notifications {
         }
     }
 
-    /// The message that tells this.
+    /// The message that announces these changes.
     pub(super) fn message(&self, changes: HintSet) -> &[u8] {
         &self.messages[changes.index()]
     }
@@ -99,8 +100,8 @@ impl Notifications {
     }
 }
 
-/// A task that makes up for a publication. If its runtime ends before it does, nothing is owed any more, so that the next
-/// change is published.
+/// A task that publishes the owed changes after a while. If its runtime ends before it has published, nothing is owed any
+/// more, so that the next change is published at once.
 struct Owing(Option<Arc<Notifications>>);
 
 impl Owing {
@@ -127,7 +128,7 @@ impl Drop for Owing {
     }
 }
 
-/// The message by which a process tells changes.
+/// The message by which a process announces changes.
 fn message(sender_id: [u8; 16], changes: HintSet) -> [u8; 17] {
     let mut message = [changes.character(); 17];
     message[..16].copy_from_slice(&sender_id);
@@ -153,7 +154,7 @@ impl Subscription {
     }
 }
 
-/// What another process told, or may have told.
+/// The changes that another process announced, or may have announced.
 async fn receive_from_others(
     notifications: &Notifications,
     moved: &mut watch::Receiver<()>,

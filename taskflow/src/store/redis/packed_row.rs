@@ -14,7 +14,8 @@ pub(super) fn exact(micros: i64) -> i64 {
     micros.clamp(-FOR_EVER, FOR_EVER)
 }
 
-/// Pending: due, later, blocked, lapsed and held; then running; then the final states.
+/// The status of each stage, by its number: five stages are pending (due, later, blocked, lapsed, held), then comes
+/// running, then the final ones.
 pub(super) const STAGES: [TaskStatus; 11] = [
     TaskStatus::Pending,
     TaskStatus::Pending,

@@ -57,7 +57,7 @@ impl Shared {
         for id in strangers {
             command.arg(id.as_bytes());
         }
-        // A record can be shown without them.
+        // A record can be shown without the names of its processes.
         let Ok(value) = self.connections.ask(&command).await else { return Ok(()) };
         let mut entries = Answer { value, location: &self.connections.location }.list()?;
         let mut known = self.known.lock();
@@ -70,7 +70,7 @@ impl Shared {
         Ok(())
     }
 
-    /// A page, with the records that `script` gives.
+    /// A page. `script` reads its records, in full or as outlines.
     pub(super) async fn list(
         &self,
         filter: &TaskFilter,

@@ -74,7 +74,7 @@ impl Row {
         attempts.extend(last_attempt(state, status, error.as_ref()));
         let result = match self.result {
             Some(result) => Some(raw(&text(result))),
-            // A handler without a result is stored without one.
+            // The result `null` is not stored.
             None if status == TaskStatus::Success => Some(raw("null")),
             None => None,
         };

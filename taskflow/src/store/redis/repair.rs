@@ -1,5 +1,5 @@
-//! Repairs data that other programs damaged. `repair.lua` does it step by step, so that it does not stop other calls
-//! for long.
+//! Repairs data that other programs damaged. Each call of `repair_main.lua` does a part of one step, so that it does
+//! not stop other calls for long.
 //!
 //! For speed, scripts look at no more than they need, and fail when they meet data that taskflow did not write. Then
 //! the data that scripts meet first is checked: a task that cannot be read becomes `failed`, references to missing
@@ -50,7 +50,7 @@ impl Shared {
             Err(CallError::Damage(error)) => error,
         };
         self.repair_first(&error.to_string()).await?;
-        // The fast script met damage: the general script follows.
+        // A fast script has no careful variant: nil makes the caller use the general script.
         let Some(careful) = call.careful() else { return Ok(Answer { value: redis::Value::Nil, location }) };
         match self.connections.call(&careful).await {
             Ok(value) => return Ok(Answer { value, location }),

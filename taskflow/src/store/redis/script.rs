@@ -76,7 +76,7 @@ pub(super) static STAGE: Script = script!(writes: "stage_main");
 /// Inserts the staged arguments.
 pub(super) static INSERT_STAGED: Script =
     script!(writes: "promote", "concurrency_groups", "task_rows", "staged", "insert", "insert_staged_main");
-/// The same if all tasks are plain, each a group of its own, as in most batches.
+/// Inserts tasks that are all plain, each a group of its own, as in most batches.
 pub(super) static INSERT_PLAIN: Script = Script {
     loaded: LazyLock::new(|| load(include_str!("lua/insert_plain_main.lua"))),
     careful: None,
@@ -97,7 +97,7 @@ pub(super) static TURN: Script = script!(
     writes: "promote", "concurrency_groups", "task_rows", "transitions", "report", "finish_general", "finish", "window",
     "limits", "blocked", "claim", "turn_main"
 );
-/// The same for simple cases, which most batches are.
+/// A turn in the simple case: all runs succeeded, as in most batches.
 pub(super) static TURN_SUCCESS: Script = script!(
     writes, fast: "finish_success_fast", "claim_plain", "write_finished", "write_claim", "write_rest", "turn_success_main"
 );
@@ -194,7 +194,8 @@ impl Call {
         Self { script, command, patience: ANSWER, changes: HintSet::NONE, careful: false }
     }
 
-    /// The same call, to repeat it after it met damage; `None` if another script does the same.
+    /// The same call, to repeat it after it met damage; `None` for a script for simple cases, because the general
+    /// script repeats the call.
     pub(super) fn careful(&self) -> Option<Self> {
         let loaded = self.script.careful.as_deref()?;
         Some(Self {

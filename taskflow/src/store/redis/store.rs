@@ -29,7 +29,7 @@ use crate::store::{
 
 /// A store on a Redis server, version 7 or later, or Valkey.
 ///
-/// It is a cheap handle: clones share connections, which are opened when they are first needed and again when they
+/// It is a cheap handle: clones share connections, which are opened when they are first needed, and again after they
 /// broke. Any number of processes on any number of machines may use it at once. All keys begin with
 /// `{taskflow:NAMESPACE}:`, so a cluster keeps a namespace on one node; name that node in the URL.
 ///
@@ -56,10 +56,10 @@ use crate::store::{
 /// # Time and limits
 ///
 /// The clock is the server's: it decides when tasks come due and expire, when leases end, and which starts count for
-/// a rate limit. Limits over all processes are exact, because each claim is one script. When the `key_concurrency` of
-/// a queue changes, the tasks blocked by their concurrency key are looked at again, a thousand tasks a claim. As long
-/// as two processes ask for different limits (for example during a deployment) that goes on, and costs each claim a
-/// few milliseconds of the server's time.
+/// a rate limit. Limits over all processes are exact, because each claim is one script. When the `key_concurrency` of a
+/// queue changes, the tasks blocked by their concurrency key are looked at again, 500 of them in each claim. While two
+/// processes ask for different limits (for example during a deployment), this goes on, and costs each claim a few
+/// milliseconds of the server's time.
 ///
 /// ```no_run
 /// use taskflow::store::{RedisStore, Store};
@@ -78,7 +78,7 @@ impl RedisStore {
     /// yet.
     ///
     /// `rediss://` is the same over TLS (feature `redis-tls`). The server's certificate must be signed by an authority that
-    /// this machine trusts; `SSL_CERT_FILE` names a file of others.
+    /// this machine trusts; `SSL_CERT_FILE` names a file with authorities to trust instead.
     ///
     /// # Errors
     /// [`Error::StoreUrl`] for a URL that is not valid.

@@ -5,8 +5,8 @@
 pub(super) fn prepare() -> Result<(), String> {
     use rustls::crypto::{CryptoProvider, ring};
 
-    // Where another library of the program brings a second cryptography, rustls takes neither by itself and panics. One
-    // that the program has chosen stays.
+    // If another library of the program brings a second cryptography provider, rustls chooses neither and panics. A
+    // provider that the program has chosen stays.
     if CryptoProvider::get_default().is_none() {
         // Another thread may have chosen just now.
         let _ = ring::default_provider().install_default();

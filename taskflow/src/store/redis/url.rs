@@ -1,4 +1,4 @@
-//! `redis://user:password@host:port/0?namespace=NAME`, and `rediss://` for TLS.
+//! Parses the URL of a store: `redis://user:password@host:port/0?namespace=NAME`, or `rediss://` for TLS.
 
 use redis::io::tcp::TcpSettings;
 use redis::{Client, ConnectionInfo, IntoConnectionInfo};
@@ -27,7 +27,7 @@ pub(super) fn parse(url: &str) -> Result<Place, String> {
     check_server(url)?;
     if scheme == "rediss" {
         tls::prepare()?;
-        // The driver reads `#insecure`.
+        // With `#insecure`, the driver would not check the certificate.
         if server.contains('#') {
             return Err("nothing follows a `#`; the server's certificate is always checked".to_owned());
         }

@@ -91,7 +91,8 @@ fn take(
 /// A row that cannot be read, and why.
 type Damaged = (i64, rusqlite::Error);
 
-/// Reads the tasks as they will be after the claim. Answers them, and the rows that cannot be read.
+/// Reads the tasks as they will be after the claim, and updates the counts and the tables of keys and of expiring tasks for
+/// it. Answers the tasks, and the rows that cannot be read.
 fn read_all(
     tx: &mut Transaction<'_, '_>,
     candidates: Vec<Candidate>,

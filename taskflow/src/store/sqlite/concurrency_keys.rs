@@ -4,11 +4,11 @@
 //! however many blocked tasks there are. When a task of that queue and key stops running or leaves the due state, the
 //! first blocked task of each name becomes due again. It is one of each name, because perhaps no instance knows the
 //! name of the first. The next claim finds out whether it may run. So while any task is blocked, there is always
-//! another one of its key that runs or is due. A transaction is alone in the file, so no run can end between the moment
-//! a claim reads a key and the moment it blocks a task.
+//! another one of its key that runs or is due. No other transaction can write to the file meanwhile, so no run can end
+//! between the moment a claim reads a key and the moment it blocks a task.
 //!
 //! When the limit of a queue changes, all tasks that were blocked under the old limit become due again, some of them
-//! with each claim. The queue counts these changes (`key_round`).
+//! with each claim. `key_round` of the queue counts how often the limit has changed.
 
 use std::sync::Arc;
 
@@ -85,8 +85,8 @@ impl Transaction<'_, '_> {
         self.sql.execute(ONE_MORE, [queue, key]).map(drop)
     }
 
-    /// Handles a task of a key that has stopped running, or is no longer due: unblocks the next task of the key, of
-    /// each name. `by` is its state before.
+    /// Call this after a task of a key has left the state `by`: it has stopped running, or is no longer due. Unblocks the next
+    /// task of the key, one of each name.
     pub(super) fn key_is_left(
         &mut self,
         queue: QueueNumber,

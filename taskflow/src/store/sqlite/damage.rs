@@ -272,7 +272,7 @@ impl Transaction<'_, '_> {
         seq.map_or(Ok(None), |seq| self.fail_damaged(seq, error)).map(|it| it.is_some())
     }
 
-    /// Fails those of these rows that cannot be read.
+    /// Fails the rows among `seqs` that cannot be read.
     pub(super) fn fail_all_damaged(&mut self, seqs: &[i64]) -> rusqlite::Result<()> {
         for seq in seqs {
             let is_flawed = self.sql.get(ROW)?.query_row([seq], |row| Ok(flaw(row, SMALL)?.is_some()));

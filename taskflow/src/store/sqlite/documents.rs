@@ -1,4 +1,4 @@
-//! The documents: small values of the faces, by kind and key.
+//! The documents: small values of other parts of taskflow, such as statistics, by kind and key.
 
 use std::ops::Range;
 
@@ -22,7 +22,7 @@ ON CONFLICT (kind, key) DO UPDATE SET
 
 const DELETE: &str = "DELETE FROM taskflow_documents WHERE kind = ?1 AND key = ?2";
 
-/// Without a limit, because a row that another program has damaged does not count.
+/// Without a SQL limit, because a row that another program has damaged must not count towards the query's limit.
 const ASCENDING: &str = "
 SELECT key, version, written_at, value FROM taskflow_documents
 WHERE kind = ?1 AND key >= ?2 AND key < ?3 AND (expires_at IS NULL OR expires_at > ?4) ORDER BY kind, key";

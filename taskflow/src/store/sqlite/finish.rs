@@ -9,9 +9,9 @@ use crate::model::TaskStatus;
 use crate::store::{Finish, FinishKind, Finished, HoldOutcome, Release, Report, transition};
 
 /// Finishes a successful run of this process in one step, as the task state machine would. It changes nothing if the row is not
-/// where it was remembered. The writer's thread bounds a drain: it takes 5 µs for a task that begins and one that ends
-/// (`docs/performance.md`), and to read the row first is one more search of the tree. The contract suite proves that both ways
-/// agree.
+/// where it was remembered. Reading the row first would search the tree once more. That matters because the writer's thread
+/// limits how fast tasks run: it spends 5 µs to begin one task and end one (`docs/performance.md`). The contract suite tests
+/// that both ways agree.
 const SUCCEED_AT: &str = "
 UPDATE taskflow_tasks
 SET state = 4, finished_at = ?4, result = ?5, lease_until = NULL, error = NULL, lost_runs = 0
@@ -55,8 +55,8 @@ fn succeed_at_once(tx: &mut Transaction<'_, '_>, finish: &Finish) -> rusqlite::R
     Ok(changed > 0)
 }
 
-/// Releases a hold of this process in one step, as the task state machine would: a task that is due now and never expires only
-/// has to wait. The row is where its insert remembered it, or nothing changes.
+/// Releases a hold of this process in one step, as the task state machine would. This is for a task that is due now and never
+/// expires: only its state and its lease change. It changes nothing if the row is not where its insert remembered it.
 const RELEASE_AT: &str = "
 UPDATE taskflow_tasks SET state = 0, instance = NULL, lease_until = NULL
 WHERE seq = ?1 AND id = ?2 AND fence = ?3 AND state = 2 AND attempt = 0 AND run_at <= ?4 AND expires_at IS NULL";

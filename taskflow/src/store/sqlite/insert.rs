@@ -98,7 +98,7 @@ fn insert_one(
 ) -> rusqlite::Result<Result<Inserted, Refusal>> {
     let new = &insert.task;
     let queue = tx.counts.queue(&new.queue);
-    // No other process can write meanwhile, so the results of these lookups still hold below. Otherwise the unique
+    // No other process can write meanwhile, so the results of these lookups still hold below. If they did not, the unique
     // indexes would refuse the insert.
     if new.idempotency_key.is_some() || new.run_key.is_some() || insert.max_size.is_some() {
         if let Some(answer) = stands_for(tx, context, insert)? {
@@ -123,8 +123,8 @@ fn insert_one(
         unique_keys::take(tx, key, &new.name, KeyKind::Run, seq)?;
     }
     wait(tx, seq, new, begin.state)?;
-    // A hold is remembered only without keys: an add with its run key may move it to another queue, and the place outlasts a
-    // hold that is lost, until the end of its run.
+    // A hold is remembered only without a run key, because an add with that key may move it to another queue, and only without
+    // a concurrency key: if the hold is lost, its place stays and serves the task's next run, whose key would not be counted.
     match (begin.state, &new.concurrency_key, &new.run_key) {
         (RowState::Running, Some(key), _) => tx.key_runs(&new.queue, key)?,
         (RowState::Running, None, _) | (RowState::Held, None, None) => {
@@ -269,7 +269,8 @@ impl Batch<'_> {
     }
 }
 
-/// The answer of a task that is there already and stands for this add.
+/// The answer, if a task that is there already stands for this add: it has the same id, idempotency key or run key. A waiting
+/// task with the run key is replaced.
 fn stands_for(
     tx: &mut Transaction<'_, '_>,
     context: &mut Batch<'_>,

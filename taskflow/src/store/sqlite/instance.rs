@@ -68,7 +68,7 @@ pub(super) fn leave(tx: &mut Transaction<'_, '_>, instance: InstanceId) -> rusql
     Ok(())
 }
 
-/// Ends at most `most` leases of an instance that have not ended. Answers how many.
+/// Ends at most `most` of the leases of an instance that have not ended yet. Answers how many it ended.
 pub(super) fn end_leases_of(tx: &mut Transaction<'_, '_>, number: i64, most: i64) -> rusqlite::Result<i64> {
     let ended = tx.sql.execute(END_SOME_LEASES, [number, tx.now, most])?;
     Ok(i64::try_from(ended).unwrap_or(i64::MAX))

@@ -1,9 +1,9 @@
 //! Checks whether another program has damaged the tables.
 //!
 //! No other call of the store checks for damage. A reader checks the file once after it was opened, and again after
-//! another program has written to it. It spends at most a hundredth of the time on this (a tenth while there is
-//! damage). Each check compares the counts of all queues with the rows, and examines some of the rows, until all rows
-//! have been examined.
+//! another process, of taskflow or not, has written to it. It spends at most a hundredth of the time on this (a tenth
+//! while there is damage). Each check compares the counts of all queues with the rows, and examines some of the rows. The
+//! checks continue until all rows have been examined.
 
 use std::time::{Duration, Instant};
 
@@ -16,7 +16,7 @@ use super::statements::Statements;
 /// The number of rows that one check examines. This takes about 30 ms.
 const ROWS: i64 = 10_000;
 
-/// The delay of the first check after a file was opened or another program wrote to it.
+/// The delay of the first check after a file was opened or another process wrote to it.
 const SOON: Duration = Duration::from_millis(500);
 
 /// The pause between two checks, as a multiple of the duration of the last one.
@@ -25,7 +25,7 @@ const PAUSE: u32 = 100;
 /// The same after a check that found damage: there may be more damage, and tasks may wait for the repair.
 const PAUSE_AFTER_DAMAGE: u32 = 10;
 
-/// Whether the queue counts of tasks that have not ended differ from the rows.
+/// Whether the rows differ from the queues' counts of tasks that have not ended, or from the total of all counts.
 const NUMBERS_DIFFER: &str = "
 WITH live AS (
     SELECT queue, state, attempt FROM taskflow_tasks INDEXED BY taskflow_tasks_ready WHERE state = 0
@@ -68,7 +68,8 @@ WITH counted AS (
 SELECT EXISTS (SELECT queue, key, running FROM counted EXCEPT SELECT queue, key, running FROM taskflow_running_keys)
     OR EXISTS (SELECT queue, key, running FROM taskflow_running_keys EXCEPT SELECT queue, key, running FROM counted)";
 
-/// Whether one of the rows after `?1` is missing in a table that must list rows of its state.
+/// Whether one of the first `?2` rows after `?1` contradicts its state: it is missing in a table that must list it, its lease
+/// or its end time is missing, or it has a lease that it must not have.
 const ROWS_DIFFER: &str = "
 SELECT EXISTS (
     SELECT 1 FROM (SELECT * FROM taskflow_tasks WHERE seq > ?1 ORDER BY seq LIMIT ?2) t
@@ -131,7 +132,7 @@ impl Default for IntegrityChecks {
 }
 
 impl IntegrityChecks {
-    /// Requests a full check, because another program has written to the file.
+    /// Requests a full check, because another process has written to the file or damage was found.
     pub(super) fn want(&self) {
         let mut progress = self.0.lock();
         if progress.wanted == progress.done {

@@ -24,7 +24,7 @@ ON CONFLICT (name) DO UPDATE SET starts = excluded.starts";
 /// The queues in which a task waits.
 const WAITING: &str = "SELECT name FROM taskflow_queues WHERE due > 0 OR later > 0 OR blocked > 0";
 
-/// The most queues that a claim looks into one by one. With more, it first asks in which a task waits.
+/// The most queues that a claim looks into one by one. A claim of more queues first reads which of them have waiting tasks.
 const FEW: usize = 16;
 
 /// The tasks that a claim may take from one queue.
@@ -82,8 +82,8 @@ pub(super) fn rooms(tx: &mut Transaction<'_, '_>, claim: &Claim) -> rusqlite::Re
     Ok((rooms, are_all_back))
 }
 
-/// The queues of a claim in which there is room and a task may wait. A claim of few queues looks into each. Most of many
-/// queues are empty, and often not even in the file.
+/// The queues of a claim in which there is room and a task may wait. A claim of few queues looks into each. A claim of many
+/// does not: most of them are empty, and often not even in the file.
 fn asked(tx: &mut Transaction<'_, '_>, claim: &Claim) -> rusqlite::Result<Vec<ClaimQueue>> {
     let mut asked: Vec<ClaimQueue> = if claim.queues.len() <= FEW {
         claim.queues.iter().collect()

@@ -1,7 +1,7 @@
 //! Pages of records, newest or oldest first.
 //!
 //! Each way of finding rows (a *source*) either is ordered by id or is small. Tasks that ended without success have a
-//! table by state and id. Running tasks, and pending tasks if there are few, are gathered from their indexes.
+//! table by state and id. Pending and running tasks are gathered from their indexes if there are few of them together.
 //! Everything else is read along the index of ids. A page examines at most [`MAX_LOOKED_AT`](TaskFilter::MAX_LOOKED_AT)
 //! rows in all.
 
@@ -42,7 +42,7 @@ const BY_ID: Along = Along {
     oldest: light_query!("WHERE id > ?1 ORDER BY id"),
 };
 
-/// Selects along the tasks that ended badly in one state.
+/// Selects the same columns of the tasks that ended badly in one state.
 macro_rules! badly {
     ($rest:literal) => {
         concat!(
@@ -114,7 +114,7 @@ fn list_of(
     })
 }
 
-/// Asks the sources, each for one row more than the page holds.
+/// Asks the sources. A source that is ordered by id gives at most one row more than the page holds.
 fn gather(sql: &Statements<'_>, filter: &TaskFilter, limit: usize) -> rusqlite::Result<Vec<Given>> {
     let mut wanted = filter.statuses.clone();
     wanted.sort_unstable();

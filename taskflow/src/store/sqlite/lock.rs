@@ -15,7 +15,8 @@ use crate::model::{InstanceId, StoreError, StoreErrorKind};
 #[derive(Debug)]
 pub(super) struct Locks {
     directory: PathBuf,
-    /// `None` if the file system has no locks: then only the leases show that a process is dead.
+    /// `None` if the file system has no locks, or if another handle of this process holds the lock. Without locks, other
+    /// processes see the process only as [`Liveness::Unknown`].
     held: Mutex<HashMap<InstanceId, Option<File>>>,
 }
 
@@ -26,7 +27,7 @@ pub(super) enum Liveness {
     Lives,
     /// The process no longer holds its lock: it is dead. This value now holds the lock.
     Dead(#[expect(dead_code, reason = "held for its lock")] File),
-    /// There is no file, or it cannot be locked. Only the leases show whether the process is alive.
+    /// There is no file, or it cannot be locked. Then the process counts as alive for 60 s after it was last seen.
     Unknown,
 }
 
@@ -129,7 +130,7 @@ impl Locks {
     }
 }
 
-/// Whether another process removed or created the directory between two steps.
+/// Whether the error says that another process removed or created the directory between two steps.
 fn is_gone(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::AlreadyExists | io::ErrorKind::NotFound)
 }

@@ -14,8 +14,9 @@ use crate::store::fingerprint;
 /// The first bytes of every SQLite file.
 const HEADER: &[u8; 16] = b"SQLite format 3\0";
 
-/// Opens the file for writing, brings it up to date, and returns its canonical path. Changes nothing in a file that is
-/// not a store, or that is a newer store. If there is no store, it is made or refused.
+/// Opens the file for writing, brings it up to date, and returns its canonical path. Changes nothing in a file that is not
+/// a SQLite database, or that is a newer store. If there is no store of this version, `makes` says whether to create one;
+/// if not, this fails.
 pub(super) fn open(
     path: &Path,
     synchronous: Synchronous,

@@ -22,7 +22,8 @@ use crate::model::{Error, StoreError, StoreErrorKind};
 const READERS: usize = 2;
 
 impl SqliteStore {
-    /// Opens a file. If there is no store in it, one is made, or the file is refused.
+    /// Opens a file. If there is no store in it, `makes` says whether to create one; if not, this fails. A store that can only
+    /// be read is opened as a read-only store.
     pub(super) fn open_or_make(path: &Path, synchronous: Synchronous, makes: bool) -> Result<Self, Error> {
         match Self::open_to_write(path, synchronous, makes) {
             Err(Error::Store(error))

@@ -2,9 +2,8 @@
 //!
 //! There is no index of end times, because each task would pay for it. Instead, a reader looks for ended tasks in the
 //! order in which they were added. It starts at the oldest and stops at the first task that is too young to have ended
-//! long enough ago. It passes old tasks that have not ended, or that are kept for longer, each
-//! time. Tasks that ended badly and are kept for less time than successes are found among their like, so that no success is
-//! passed for them.
+//! long enough ago. Each time, it passes over the old tasks that have not ended or are kept for longer. Statuses that are
+//! kept for less time than successes are searched in `taskflow_ended_badly`, so that these searches pass over no success.
 
 use std::time::Duration;
 
@@ -43,7 +42,7 @@ WHERE paused = 0 AND config IS NULL AND starts IS NULL AND key_limit IS NULL AND
 
 const ENDED_LATELY: &str = "DELETE FROM taskflow_ended_lately WHERE second <= ?1";
 
-/// The instants up to which tasks must have ended to be old.
+/// Says up to which instants tasks must have ended to be old.
 #[derive(Clone, Copy)]
 struct Until {
     retention: Retention,
@@ -89,8 +88,8 @@ pub(super) fn look(sql: &Statements<'_>, retention: Retention, limit: usize) -> 
 }
 
 impl Old {
-    /// Takes what is old from rows that begin with the oldest task, up to the first that was added after `until`. Tasks of a
-    /// status that is kept for less time have rows of their own.
+    /// Collects the old tasks of `rows`, which come oldest first, up to the first task that was added after `until`. Leaves out
+    /// tasks of a status that is kept for less time: another query finds them.
     fn collect(&mut self, mut rows: rusqlite::Rows<'_>, until: i64) -> rusqlite::Result<()> {
         while self.tasks.len() < self.limit {
             let Some(row) =

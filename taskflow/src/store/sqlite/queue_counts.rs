@@ -1,4 +1,4 @@
-//! The counts of tasks of each state in each queue. They are updated as tasks change state, and written once a
+//! The counts of tasks of each state in each queue. They are updated as tasks change state, and written once per
 //! transaction.
 
 use std::sync::Arc;
@@ -101,7 +101,7 @@ const FORGET_ENDED: &str = "DELETE FROM taskflow_ended_lately WHERE queue = ?1 A
 pub(super) const MINUTE: i64 = 60;
 
 impl CountDeltas {
-    /// Clears the changes. Call it at the begin of each transaction.
+    /// Clears the changes. Call it at the beginning of each transaction.
     pub(super) fn clear(&mut self) {
         (self.moves, self.bytes) = (0, 0);
         if self.queues.len() > REMEMBERED {

@@ -21,7 +21,7 @@ use crate::store::QueueState;
 const OVERDUE: i64 = 100_000;
 
 /// The maximum number of heads of a queue to examine for the longest wait. A head is the first task of a name and
-/// priority, or the first blocked task of a concurrency key.
+/// priority, or the first blocked task of a concurrency key and name.
 const HEADS: usize = 500;
 
 const QUEUES: &str = "

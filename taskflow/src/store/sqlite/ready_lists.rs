@@ -63,11 +63,11 @@ struct Due {
     concurrency_key: Option<String>,
 }
 
-/// Reads the tasks of one ready list, in their order. The list is opened only when its first task is the next of all:
-/// there may be thousands of lists, and a claim takes tasks of a few.
+/// Reads the tasks of one ready list, in their order. A list whose first task is known already is opened only when that task
+/// is the next of all: there may be thousands of lists, and a claim takes tasks of a few.
 struct Reader<'q, 's, 'c> {
     list: &'q ReadyList,
-    /// Where the statement is kept until the list is opened.
+    /// Where to keep the statement of the list; `None` once the list was opened.
     statement: Option<&'q mut Option<Prepared<'s, 'c>>>,
     rows: Option<Rows<'q>>,
     /// The first task that was not taken yet, once it was read.
@@ -216,8 +216,8 @@ fn lists(
             lists.push(list(only, None));
             continue;
         }
-        // Skip from name to name, until one is both known and in the queue. This takes at most as many lookups as there
-        // are known names, or names in the queue.
+        // Skip from name to name, to those that are both known and in the queue. This takes at most one lookup for each known
+        // name, and at most one more than there are names in the queue.
         let mut names = known.sorted();
         while let Some(first) = names.first() {
             let mut query = tx.sql.get(NEXT_READY_LIST)?;

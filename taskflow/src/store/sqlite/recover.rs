@@ -19,7 +19,7 @@ use crate::store::{Recovered, transition};
 /// The maximum number of lost runs, holds and expired tasks that one call moves on.
 pub(super) const RECOVERED_AT_ONCE: i64 = 256;
 
-/// How many tasks for which there is no room one call leaves out.
+/// The most tasks that one call leaves out because the disk has no room to write them.
 pub(super) const SKIPPED_AT_MOST: i64 = 8;
 
 /// How long an instance is considered alive after it was last seen, if its lock shows nothing. In microseconds.

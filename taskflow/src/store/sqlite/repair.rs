@@ -9,13 +9,14 @@ use super::transaction::Transaction;
 /// The number of rows that one statement checks.
 const SLICE: i64 = 10_000;
 
-/// The statements of a repair, in order. `?1` is the current time.
+/// The statements of a repair, in order. `?1` is the current time. A statement that does not need it has `AND ?1` or
+/// `WHERE ?1`, which is always true, because all statements run with this one parameter.
 const STEPS: &[&str] = &[
     // Exactly the runs and holds have a lease. A run without a lease would never be recovered.
     "UPDATE taskflow_tasks SET lease_until = ?1 WHERE state IN (2, 3) AND lease_until IS NULL",
     "UPDATE taskflow_tasks SET lease_until = NULL WHERE lease_until IS NOT NULL AND state NOT IN (2, 3) AND ?1",
     "UPDATE taskflow_tasks SET finished_at = ?1 WHERE state >= 4 AND finished_at IS NULL",
-    // The next claim blocks the tasks again whose key is busy.
+    // The next claim again blocks the tasks whose key is busy, and those that have expired.
     "UPDATE taskflow_tasks SET state = 0 WHERE state = -1 AND ?1",
     "DELETE FROM taskflow_blocked WHERE ?1",
     "DELETE FROM taskflow_later WHERE ?1",

@@ -11,13 +11,14 @@ use super::error::store_error;
 use crate::model::{StoreError, StoreErrorKind, time};
 use crate::store::fingerprint;
 
-/// All migrations in order, number 1 first. Only append to this list.
+/// All migrations in order, number 1 first. Until the first release, number 1 is edited in place; after it, only append to
+/// this list.
 const MIGRATIONS: [&str; 1] = [FIRST];
 
-/// A task is written three times, so its table has few columns, and only the indexes that every task needs: each index
-/// costs every insert, even if the row is not in it. Data that only some tasks need has tables of its own: keys, tasks
-/// that are not due yet, tasks that expire, tasks blocked by their concurrency key, and tasks that ended without
-/// success. Large columns come last, so that the columns before them can be read without them.
+/// A task is written three times, so its table has only the indexes that every task needs: each index costs every insert,
+/// even if the row is not in it. Data that only some tasks need has tables of its own: keys, tasks that are not due yet,
+/// tasks that expire, tasks blocked by their concurrency key, and tasks that ended without success. Large columns come last,
+/// so that the columns before them can be read without them.
 ///
 /// The tables are strict, and counters have bounds. So SQLite itself refuses writes of another program that violate a
 /// type or a bound. Damage that only reading can find is handled in [`damage`](super::damage) and
@@ -39,9 +40,9 @@ CREATE TABLE taskflow_tasks (
     lost_runs INTEGER NOT NULL DEFAULT 0 CHECK (lost_runs BETWEEN 0 AND 4294967296),
     snoozes INTEGER NOT NULL DEFAULT 0 CHECK (snoozes BETWEEN 0 AND 4294967296),
     cancel_requested INTEGER NOT NULL DEFAULT 0 CHECK (cancel_requested IN (0, 1)),
-    prefetch INTEGER NOT NULL,          -- which attempts may be: 0 none, 1 all but the last, 2 all
-    instance INTEGER,                   -- who runs or holds it, or ran it well
-    lease_until INTEGER,                -- of a run or a hold
+    prefetch INTEGER NOT NULL,          -- attempts that may be prefetched: 0 none, 1 all but the last, 2 all
+    instance INTEGER,                   -- taskflow_instances.number: runs or holds the task, or ran it with success
+    lease_until INTEGER,                -- the end of the lease of a run or a hold
     run_at INTEGER NOT NULL,
     created_at INTEGER NOT NULL,
     scheduled_for INTEGER,
@@ -61,7 +62,7 @@ CREATE TABLE taskflow_tasks (
     args TEXT NOT NULL
 ) STRICT;
 CREATE UNIQUE INDEX taskflow_tasks_id ON taskflow_tasks (id);
--- The due tasks of each name lie together, so that a claim passes none whose name it does not know.
+-- The due tasks of each name lie together, so that a claim reads no task whose name it does not know.
 CREATE INDEX taskflow_tasks_ready ON taskflow_tasks (queue, name, priority DESC, seq) WHERE state = 0;
 CREATE INDEX taskflow_tasks_leases ON taskflow_tasks (lease_until, instance, cancel_requested)
     WHERE lease_until IS NOT NULL;
@@ -85,27 +86,27 @@ CREATE TABLE taskflow_later (
     PRIMARY KEY (run_at, task)
 ) STRICT, WITHOUT ROWID;
 
--- Pending tasks, other than held ones, that may not be started later than some time.
+-- Pending tasks with an expires_at, except held ones.
 CREATE TABLE taskflow_expiring (
-    lapsed INTEGER NOT NULL,            -- 1: that time is over, and the task is blocked (its state is -1)
+    lapsed INTEGER NOT NULL,            -- 1: expires_at has passed, and the state of the task is -1
     expires_at INTEGER NOT NULL,
     task INTEGER NOT NULL,              -- taskflow_tasks.seq
     PRIMARY KEY (lapsed, expires_at, task)
 ) STRICT, WITHOUT ROWID;
 
--- Tasks of state -1 that wait until another of their concurrency key has ended.
+-- Tasks of state -1 that wait until another task of their concurrency key has ended.
 CREATE TABLE taskflow_blocked (
     task INTEGER PRIMARY KEY,           -- taskflow_tasks.seq
     queue TEXT NOT NULL,
     key TEXT NOT NULL,
     name TEXT NOT NULL,
     priority INTEGER NOT NULL,
-    round INTEGER NOT NULL              -- taskflow_queues.key_round as it was then
+    round INTEGER NOT NULL              -- taskflow_queues.key_round when the task was blocked
 ) STRICT;
 CREATE INDEX taskflow_blocked_next ON taskflow_blocked (queue, key, name, priority DESC, task);
 CREATE INDEX taskflow_blocked_round ON taskflow_blocked (queue, round);
 
--- How many tasks of each concurrency key run; no row for none.
+-- The number of running tasks of each concurrency key; a key without any has no row.
 CREATE TABLE taskflow_running_keys (
     queue TEXT NOT NULL,
     key TEXT NOT NULL,
@@ -113,14 +114,14 @@ CREATE TABLE taskflow_running_keys (
     PRIMARY KEY (queue, key)
 ) STRICT, WITHOUT ROWID;
 
--- Tasks of a state from 5 on.
+-- Tasks that ended without success: states 5 to 8.
 CREATE TABLE taskflow_ended_badly (
     state INTEGER NOT NULL,
     id BLOB NOT NULL CHECK (length(id) = 16),
     PRIMARY KEY (state, id)
 ) STRICT, WITHOUT ROWID;
 
--- Ended attempts, but for one that ended well: that one is in the row of its task.
+-- Ended attempts, except a successful one: it is in the row of its task.
 CREATE TABLE taskflow_attempts (
     task INTEGER NOT NULL,              -- taskflow_tasks.seq
     n INTEGER NOT NULL CHECK (n BETWEEN 1 AND 1000000000000000),
@@ -143,15 +144,15 @@ CREATE TABLE taskflow_logs (
     PRIMARY KEY (task, n)
 ) STRICT, WITHOUT ROWID;
 
--- Queues, and how many tasks of each state they have: counted as the tasks move, so that nobody counts rows.
+-- Queues, with the number of their tasks in each state. Writes keep these numbers up to date, so that no read counts rows.
 CREATE TABLE taskflow_queues (
     name TEXT PRIMARY KEY,
     paused INTEGER NOT NULL DEFAULT 0,
-    config TEXT,                        -- JSON; what set_queue stored
-    starts TEXT,                        -- JSON; the starts of the last while, once there was a rate limit
-    key_limit INTEGER,                  -- what the last claim said of how many of one concurrency key may run
+    config TEXT,                        -- JSON; the configuration that set_queue stored
+    starts TEXT,                        -- JSON; the recent starts, if the queue has had a rate limit
+    key_limit INTEGER,                  -- how many tasks of one concurrency key may run, as the last claim said
     key_round INTEGER NOT NULL DEFAULT 0 CHECK (key_round BETWEEN 0 AND 1000000000000000),
-                                        -- how often that has changed
+                                        -- how often key_limit has changed
     refused INTEGER NOT NULL DEFAULT 0 CHECK (abs(refused) <= 1000000000000000),
     blocked INTEGER NOT NULL DEFAULT 0 CHECK (abs(blocked) <= 1000000000000000),
     due INTEGER NOT NULL DEFAULT 0 CHECK (abs(due) <= 1000000000000000),
@@ -164,7 +165,7 @@ CREATE TABLE taskflow_queues (
     cancelled INTEGER NOT NULL DEFAULT 0 CHECK (abs(cancelled) <= 1000000000000000),
     rejected INTEGER NOT NULL DEFAULT 0 CHECK (abs(rejected) <= 1000000000000000),
     waiting_first INTEGER NOT NULL DEFAULT 0 CHECK (abs(waiting_first) <= 1000000000000000)
-                                        -- pending, and no attempt made
+                                        -- pending tasks whose attempt is 0
 ) STRICT, WITHOUT ROWID;
 
 -- How many tasks of a queue ended in each of the last sixty seconds.
@@ -177,16 +178,16 @@ CREATE TABLE taskflow_ended_lately (
 
 CREATE TABLE taskflow_schedules (
     name TEXT PRIMARY KEY,
-    last_tick INTEGER,                  -- the latest that has been dealt with
-    last_outcome TEXT,                  -- what became of it
+    last_tick INTEGER,                  -- the latest tick that was handled
+    last_outcome TEXT,                  -- the outcome of last_tick
     last_start INTEGER,                 -- the latest tick for a start of the program
     last_task BLOB,
     paused INTEGER NOT NULL DEFAULT 0,
-    definition TEXT,                    -- of one that was added at run time
-    declared TEXT,                      -- of one that a program declares, the timing that ticks
-    declared_since INTEGER,             -- when the youngest process started that declared it
-    skipped INTEGER NOT NULL DEFAULT 0, -- ticks that were left out
-    last_skipped INTEGER                -- the latest with which some were
+    definition TEXT,                    -- of a schedule that was added at run time
+    declared TEXT,                      -- the timing of a schedule that a program declares
+    declared_since INTEGER,             -- the start of the youngest process that declares this timing
+    skipped INTEGER NOT NULL DEFAULT 0, -- the number of skipped ticks
+    last_skipped INTEGER                -- the latest tick that was skipped, or with which others were
 ) STRICT, WITHOUT ROWID;
 
 -- The order in which schedules were defined and removed at run time: each once, at its latest change.
@@ -207,12 +208,12 @@ CREATE TABLE taskflow_instances (
     schedules TEXT,                     -- JSON; null for none
     started_at INTEGER NOT NULL,        -- when it first joined
     seen_at INTEGER NOT NULL,
-    gone_at INTEGER                     -- null while it lives, as far as is known
+    gone_at INTEGER                     -- null while it is alive, as far as is known
 ) STRICT;
 CREATE INDEX taskflow_instances_there ON taskflow_instances (started_at) WHERE gone_at IS NULL;
 
--- What the faces keep. With row ids, because values may be large. Keys are blobs, so that they are compared byte by byte
--- also in a file whose text is UTF-16.
+-- Small values of other parts of taskflow. The table has row ids, because values may be large. Keys are blobs, so that they
+-- are compared byte by byte also in a file whose text is UTF-16.
 CREATE TABLE taskflow_documents (
     kind TEXT NOT NULL,
     key BLOB NOT NULL,                  -- UTF-8
@@ -302,7 +303,7 @@ fn version(connection: &Connection) -> rusqlite::Result<Option<usize>> {
     Ok(Some(version.and_then(|version| usize::try_from(version).ok()).unwrap_or(0)))
 }
 
-/// The fingerprint of each migration of a file, in order. A file from before there were any has none.
+/// The fingerprint of each migration of a file, in order. A file that is older than fingerprints has none.
 fn fingerprints(connection: &Connection) -> rusqlite::Result<Vec<Option<String>>> {
     let column = "SELECT 1 FROM pragma_table_info('taskflow_migrations') WHERE name = 'fingerprint'";
     if connection.query_row(column, [], |_| Ok(())).optional()?.is_none() {

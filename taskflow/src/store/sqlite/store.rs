@@ -36,7 +36,7 @@ use crate::store::{
 /// use the file at once. A network file system does not work.
 ///
 /// Beside `tasks.db` are SQLite's own files `tasks.db-wal` and `tasks.db-shm`, and a directory `tasks.db-taskflow` of
-/// lock files. By these, other processes notice at once that a process died. To move or back up a store, stop its
+/// lock files, by which other processes notice at once that a process died. To move or back up a store, stop its
 /// processes first or use SQLite's own `VACUUM INTO`.
 ///
 /// Only one process writes at a time, so limits that hold for all processes (`global_concurrency`, `key_concurrency`,
@@ -45,7 +45,7 @@ use crate::store::{
 ///
 /// - Tasks that came due while no process ran their queue: at most 100,000 of them are counted as due.
 /// - The longest wait: it looks at the first 500 candidates (one for each name and priority, and one for each busy
-///   concurrency key).
+///   concurrency key and name).
 /// - The number of tasks that ended in the last minute: it is exact to the second.
 ///
 /// ```
@@ -139,7 +139,7 @@ impl SqliteStore {
         })
     }
 
-    /// Checks, if it is time to, whether another program has damaged the tables, and repairs the damage.
+    /// If a check is due, checks whether another program has damaged the tables, and repairs the damage.
     async fn audit(&self) {
         let integrity = &self.shared.integrity;
         let Some(look) = integrity.begin() else { return };
@@ -212,13 +212,13 @@ impl Store for SqliteStore {
     fn capabilities(&self) -> Capabilities {
         Capabilities {
             recover_every: Duration::from_millis(250),
-            // Every writer holds the one lock, also a process that would take a lease.
             inserts_at_once: match self.shared.synchronous {
-                // While one is being committed, the callers that the other has answered add again.
+                // While one insert is being committed, the callers that the other insert has answered add again.
                 Synchronous::Normal => 2,
                 // As many adds as possible share the wait for the disk.
                 Synchronous::Full => 1,
             },
+            // All writers need the one lock, and so does a process that would take a lease.
             waits_together: true,
             releases_in_turns: true,
             ..Capabilities::default()
@@ -305,8 +305,8 @@ impl Store for SqliteStore {
             let Some(dead) = self.read(move |sql| recover::look(sql, &locks)).await? else {
                 return Ok(Vec::new());
             };
-            // On a nearly full disk there may be room to move a few tasks with long arguments, or the next one, where
-            // there is none for all.
+            // A recovery writes each task with its arguments. On a nearly full disk there may be no room for all tasks, but
+            // for a few of them, or for the next one.
             let (mut most, mut skipped) = (recover::RECOVERED_AT_ONCE, 0);
             loop {
                 let (locks, dead) = (Arc::clone(&self.shared.locks), dead.clone());

@@ -1,4 +1,4 @@
-//! The writer's connection inside a transaction, with which jobs work.
+//! The transaction in which the jobs of the writer run.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use crate::model::{RetryPolicy, TaskId, time};
 /// The number of decoded policies to remember.
 const POLICIES: usize = 64;
 
-/// The number of runs whose rows are remembered. A process never has more runs at once.
+/// The most runs and holds whose rows are remembered. Beyond that, all are forgotten, and their ends are slower.
 const RUNS: usize = 100_000;
 
 /// A writer that waits longer than this was blocked by another process, and not only waiting for its turn.
@@ -61,7 +61,7 @@ impl Known {
         Self { names: Arc::clone(names), sorted }
     }
 
-    /// Each name once, in the order of the file.
+    /// Each name once, in the order in which the file sorts names.
     pub(super) fn sorted(&self) -> &[Arc<str>] {
         &self.sorted
     }
@@ -100,7 +100,7 @@ impl<'w, 'c> Transaction<'w, 'c> {
         Ok(())
     }
 
-    /// Whether live processes may not have had time to renew their leases, because the file was blocked.
+    /// Whether the file was blocked until just now, so that live processes may still have to renew their leases.
     pub(super) fn was_just_blocked(&self) -> bool {
         self.unblocked_at.is_some_and(|at| at.elapsed() < CATCH_UP)
     }
@@ -151,7 +151,7 @@ impl<'w, 'c> Transaction<'w, 'c> {
     }
 
     /// Remembers where the row of a run or a hold is until it ends. Only for runs without a concurrency key, because the end
-    /// of such a run changes only its row and the counts, and for holds without any key.
+    /// of such a run changes only its row and the counts, and for holds with neither a concurrency key nor a run key.
     pub(super) fn remember(&mut self, id: TaskId, seq: i64, queue: &Arc<str>) {
         if self.runs.len() >= RUNS {
             self.runs.clear();

@@ -1,4 +1,4 @@
-//! The keys that tasks hold. The primary key of their table ensures that a task name has each key at most once.
+//! The keys that tasks hold. The primary key of their table ensures that at most one task of a name holds a key.
 
 use rusqlite::{OptionalExtension, params};
 
@@ -76,7 +76,7 @@ pub(super) fn holder(
     Ok(holder.map(TaskId::from_bytes))
 }
 
-/// Frees the key of a task, if it holds it.
+/// Frees the key of a task, if the task holds it.
 pub(super) fn free(tx: &Transaction<'_, '_>, seq: i64, kind: KeyKind) -> rusqlite::Result<()> {
     let free = match kind {
         KeyKind::Idempotency => FREE_IDEMPOTENCY,
@@ -85,7 +85,7 @@ pub(super) fn free(tx: &Transaction<'_, '_>, seq: i64, kind: KeyKind) -> rusqlit
     tx.sql.execute(free, [seq]).map(drop)
 }
 
-/// Gives a task that waits for its first attempt again its run key back, so that it can be replaced again. If another
+/// Gives its run key back to a task that again waits for its first attempt, so that an add can replace it again. If another
 /// add has taken the key meanwhile, the task loses its key, because that add replaced it.
 pub(super) fn take_run_key(tx: &Transaction<'_, '_>, seq: i64) -> rusqlite::Result<()> {
     if tx.sql.execute(TAKE_RUN_KEY, [seq])? == 0 {

@@ -10,7 +10,7 @@ use crate::model::Error;
 use crate::store::Store;
 
 impl SqliteStore {
-    /// Opens the store of a URL; `rest` is the text after `sqlite://`. If it is not there, it is made or refused.
+    /// Opens the store of a URL; `rest` is the text after `sqlite://`. `makes` says whether to create a missing store.
     pub(in crate::store) fn from_url(url: &str, rest: &str, makes: bool) -> Result<Arc<dyn Store>, Error> {
         let (path, synchronous) =
             parse(rest).map_err(|message| Error::StoreUrl { url: url.to_owned(), message })?;

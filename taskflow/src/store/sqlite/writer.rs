@@ -158,7 +158,7 @@ impl Writer {
         }
     }
 
-    /// The next message, if it arrives within `linger`, which is shorter than going to sleep and being woken.
+    /// The next message, if it arrives within `linger`. Waits awake, because being woken takes about as long.
     fn next_soon(&self, linger: Duration) -> Option<Message> {
         let since = Instant::now();
         while since.elapsed() < linger {
@@ -234,7 +234,7 @@ impl Writer {
         if tx.is_suspect {
             self.integrity.want();
         }
-        // A manager knows its own writes. Only several managers that share this store need hints of each other's.
+        // A manager knows about its own writes. Hints are needed only if several managers share this store.
         if tx.should_notify && self.locks.joined() != 1 && self.changes.receiver_count() > 0 {
             self.changes.send_replace(());
         }

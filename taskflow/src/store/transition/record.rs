@@ -6,8 +6,8 @@ use super::{Change, ErrorChange, Stage, TaskState, instant, micros};
 use crate::model::{AttemptOutcome, TaskRecord, TaskStatus};
 
 impl TaskState {
-    /// The state of a task that is kept as a record, with what no record shows: its greatest fence, its lost runs in a row, and
-    /// whether it is held.
+    /// The state of a task that is kept as a record. The other arguments are not in a record: its greatest fence, its number
+    /// of lost runs in a row, and whether it is held.
     #[must_use]
     pub fn of_record(record: &TaskRecord, fence: u64, lost_runs: u32, is_held: bool) -> Self {
         Self {

@@ -1,4 +1,4 @@
-//! Evaluates a cron expression in a time zone. The parser's search knows only dates and times of day. This module decides what
+//! Evaluates a cron expression in a time zone. The cron library only searches dates and times of day. This module decides what
 //! happens when the clock of the zone changes, by the rule of Debian's cron.
 
 use croner::parser::{CronParser, Seconds, Year};
@@ -74,7 +74,8 @@ impl ZonedCron {
         }
     }
 
-    /// The time that the clock shows. While the clock repeats a period, the last time of that period: all of it has ticked.
+    /// The time that the clock shows at `second`. While the clock shows a period for the second time, it is the last time of that
+    /// period, because all its times have already ticked.
     fn after_a_repetition(&self, second: Timestamp) -> DateTime {
         let offset = self.zone.to_offset(second);
         let shown = offset.to_datetime(second);
@@ -102,7 +103,8 @@ fn reason(text: &str) -> String {
     format!("not a cron expression: {first}{}", letters.as_str())
 }
 
-/// Whether the expression is an interval, which follows elapsed time when the clock changes: its minute or hour begins with `*`.
+/// Whether the expression is an interval, which follows elapsed time when the clock changes: its minute or hour begins with `*`
+/// or `?`, or it is `@hourly`.
 fn is_interval(expression: &str) -> bool {
     let fields: Vec<&str> = expression.split_whitespace().collect();
     let minute_and_hour = match fields.len() {

@@ -21,10 +21,10 @@ use crate::model::spelling::closest;
 /// # Ok::<(), taskflow::Error>(())
 /// ```
 ///
-/// **When the clock of its zone changes**, the expression is treated in one of two ways. If its minute or hour begins with `*`,
-/// it is an interval: it ticks whenever the clock shows a matching time, twice if that time comes twice, and not at all if the
-/// clock skips it. Every other expression is a time of day: a skipped time ticks at the instant at which the clock jumps, and a
-/// repeated time ticks only the first time.
+/// **When the clock of its zone changes**, the expression is treated in one of two ways. If its minute or hour begins with `*`
+/// (or `?`), or it is `@hourly`, it is an interval: it ticks whenever the clock shows a matching time, twice if that time comes
+/// twice, and not at all if the clock skips it. Every other expression is a time of day: a skipped time ticks at the instant at
+/// which the clock jumps, and a repeated time ticks only the first time.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cron {
     expression: String,

@@ -82,8 +82,8 @@ impl Ticks {
         }
     }
 
-    /// How far a recorded tick may be ahead of the clock: up to the second next tick, and at least a minute, because clocks
-    /// differ between machines and are sometimes set back a little.
+    /// How far a recorded tick may be ahead of the clock: up to the tick after the next one, and at least a minute, because
+    /// clocks differ between machines and are sometimes set back a little.
     pub(crate) fn ahead(&self, now: SystemTime) -> Duration {
         let second = self.after(now).and_then(|next| self.after(next));
         let length = second.and_then(|second| second.duration_since(now).ok());
@@ -112,7 +112,7 @@ impl Ticks {
 
     /// The last `most` ticks after `after` and up to `until`, in order.
     pub(crate) fn between(&self, after: SystemTime, until: SystemTime, most: usize) -> Vec<SystemTime> {
-        // Ticks are computed forward only, so that a change of the clock gives the same ticks from every starting point. The
+        // Ticks are computed forward only, so that every starting point gives the same ticks across a change of the clock. The
         // window grows only as far back as needed, so that a long downtime costs nothing.
         let mut window = Duration::from_secs(60);
         loop {

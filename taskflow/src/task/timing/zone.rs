@@ -12,7 +12,7 @@ pub(super) fn find(name: Option<&str>) -> Result<TimeZone, String> {
     found.map_err(|_| unknown(name))
 }
 
-/// Checks a name and returns it as the database spells it. Only the bundled database is used, as in the attribute, so that the
+/// Checks a name and returns it in the database's spelling. Like the attribute, it uses only the bundled database, so that the
 /// answer is the same on every machine.
 pub(super) fn check(name: &str) -> Result<String, Error> {
     let found = TimeZoneDatabase::bundled().get(name).ok();

@@ -1,4 +1,4 @@
-//! One case: a promise of the contract, and how it is put to the test.
+//! One case: a promise of the contract, and the test that checks it.
 
 use std::fmt;
 use std::future::Future;
@@ -12,7 +12,7 @@ use super::lab::Lab;
 #[non_exhaustive]
 pub enum Part {
     /// What tasks need to be added, run, retried, cancelled and recovered, in one process or in several. A store that keeps
-    /// this part runs the tasks of a program. It must refuse what it does not keep.
+    /// this part runs the tasks of a program. It must refuse what it does not support.
     Basic,
     /// The whole contract: [`Basic`](Self::Basic), and also keys, limits, prefetch, holds, expiry, schedules, documents,
     /// several handles, and random histories that are compared with a model.
@@ -33,7 +33,7 @@ pub struct Case {
 pub(crate) enum Run {
     /// On one fresh store that two processes have joined.
     OnStore(fn(Lab) -> Pin<Box<dyn Future<Output = ()>>>),
-    /// On as many stores as it opens.
+    /// On stores that it opens itself, any number of them.
     OnStores(fn(&Stores)),
 }
 

@@ -1,4 +1,4 @@
-//! Who gets which task, in which order.
+//! Which tasks a claim returns, and in which order.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -83,7 +83,7 @@ pub(crate) async fn a_task_that_waits_for_its_key_changes_no_order(lab: Lab) {
     let first = lab.add(urgent(task("alpha"))).await;
     let mail: Vec<_> = (0..2).map(|_| with(task("alpha"), |task| task.queue = "mail".into())).collect();
     let mail = [lab.add(mail[0].clone()).await, lab.add(mail[1].clone()).await];
-    // There is room for one of its queue, and it is not the one that waits for its key.
+    // The claim takes one task of this queue, and not the one that waits for its key.
     let queues = vec![("default".into(), 1), ("mail".into(), 2)];
     let claim = Claim::new(lab.me.id, LONG, names(&["alpha"]), queues, 2);
     let one = SharedLimits::of(&QueueConfig::new().key_concurrency(1));
@@ -153,7 +153,7 @@ pub(crate) async fn a_task_for_later_is_claimed_when_its_time_has_come(lab: Lab)
         let now = SystemTime::now();
         if let Some(claimed) = claims.tasks.first() {
             assert_eq!((claimed.run.id, claimed.scheduled_for), (id, Some(due)));
-            // Stores have clocks of their own; this one is nearly ours.
+            // A store has its own clock, which may differ a little from the test's.
             assert!(now + Duration::from_millis(50) >= due, "claimed {:?} early", due.duration_since(now));
             break;
         }
@@ -170,7 +170,7 @@ pub(crate) async fn a_claim_says_how_long_its_tasks_may_still_begin(lab: Lab) {
     let expiring = with(task("alpha"), |task| task.expires_at = Some(SystemTime::now() + hour));
     lab.add(expiring).await;
     let left = lab.claim_one().await.expires_in.expect("it expires");
-    // Stores have clocks of their own; this one is nearly ours.
+    // A store has its own clock, which may differ a little from the test's.
     assert!(left <= hour + Duration::from_secs(1) && left > hour - Duration::from_secs(60), "{left:?}");
     lab.add(task("alpha")).await;
     assert_eq!(lab.claim_one().await.expires_in, None);

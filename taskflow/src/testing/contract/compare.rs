@@ -1,4 +1,4 @@
-//! Whether what a store tells is what the model says.
+//! Compares the answers of a store with those of the model.
 
 use std::fmt::Debug;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -7,7 +7,7 @@ use crate::model::{AttemptOutcome, Error, QueueInfo, TaskRecord, TaskStatus};
 
 use super::model::{Entry, Model, State};
 
-#[expect(clippy::needless_pass_by_value, reason = "answers are compared where they are made")]
+#[expect(clippy::needless_pass_by_value, reason = "the callers pass temporary values")]
 pub(crate) fn agree<T: PartialEq + Debug>(what: &str, store: T, model: T) -> Result<(), String> {
     if store == model {
         Ok(())
@@ -16,7 +16,7 @@ pub(crate) fn agree<T: PartialEq + Debug>(what: &str, store: T, model: T) -> Res
     }
 }
 
-/// Whether a record is what the model says of its task.
+/// Compares a record with the model's entry for its task.
 pub(crate) fn same(record: &TaskRecord, entry: &Entry) -> Result<(), String> {
     let new = &entry.new;
     agree("name", &*record.name, &*new.name)?;
@@ -67,7 +67,7 @@ fn micros(at: SystemTime) -> i128 {
     after.map_or_else(|_| -(before.unwrap().as_micros() as i128), |since| since.as_micros() as i128)
 }
 
-/// Whether queues are said to have in them what the model has: pending, running and finished tasks.
+/// Compares the queues with the model: their pending, running and finished tasks, and which queues are paused.
 pub(crate) fn same_queues(queues: &[QueueInfo], model: &Model) -> Result<(), String> {
     for queue in queues {
         let of_queue = || model.tasks.iter().filter(|task| task.new.queue == *queue.name).map(Entry::status);

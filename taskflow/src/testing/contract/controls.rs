@@ -1,4 +1,4 @@
-//! Cancel, retry, delete, pause, prune, and the hints that tell of them.
+//! Cancel, retry, delete, pause, prune, replacing arguments, and the hints that announce changes.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -105,7 +105,7 @@ pub(crate) async fn a_running_task_is_asked_to_stop_through_its_own_process(lab:
     assert_eq!(lab.finish(run, end(TaskStatus::Cancelled)).await, Finished::Applied(TaskStatus::Cancelled));
     assert!(lab.store.asked_to_stop(lab.me.id).await.unwrap().is_empty());
 
-    // A task that is retried after that is a task that nobody asked to stop.
+    // A manual retry clears the request to stop.
     assert!(only(lab.store.retry(Reopen::at_once([run.id])).await.unwrap()).is_ok());
     let again = lab.claim_one().await.run;
     assert!(!lab.get(run.id).await.cancel_requested);
@@ -274,7 +274,7 @@ pub(crate) async fn pruning_takes_what_ended_long_ago_in_bounded_batches(lab: La
     lab.assert_counts_are_true().await;
 }
 
-/// Prunes, ten records at a time, until nothing of these statuses is left.
+/// Prunes, at most ten records at a time, until no task has one of these statuses.
 async fn prune_all(lab: &Lab, retention: Retention, statuses: &[TaskStatus]) {
     let patience = Patience::new("what is old to be gone");
     loop {
@@ -292,7 +292,7 @@ async fn prune_all(lab: &Lab, retention: Retention, statuses: &[TaskStatus]) {
 pub(crate) async fn a_status_has_a_retention_of_its_own(lab: Lab) {
     use TaskStatus::{Cancelled, Failed, Interrupted, Success};
     let (now, long) = (Retention::new(Duration::ZERO), Retention::new(LONG));
-    // More of those that are kept than one batch deletes, before and between the others.
+    // There are more kept records (25) than one batch deletes (10), and they lie before and between those to delete.
     let mut failed = Vec::new();
     for n in 0..25 {
         failed.push(lab.ended(task("alpha"), Failed).await);
@@ -302,14 +302,14 @@ pub(crate) async fn a_status_has_a_retention_of_its_own(lab: Lab) {
             }
         }
     }
-    // A failure is kept for longer than the others, and still found when its own time comes.
+    // Failures are kept for longer than the others. (That they are pruned later is checked below.)
     prune_all(&lab, now.with(Failed, LONG).unwrap(), &[Success, Interrupted, Cancelled]).await;
     let mut left = lab.ids(TaskFilter::all()).await;
     left.sort();
     assert_eq!(left, failed);
     lab.assert_counts_are_true().await;
 
-    // What was kept, and then ended in another way, is of that other status.
+    // A failed task that is retried and then succeeds is pruned by the retention of successes.
     lab.store.retry(Reopen::at_once([failed[0]])).await.unwrap();
     let run = lab.claim_one().await.run;
     assert_eq!((run.id, lab.finish(run, success()).await), (failed[0], Finished::Applied(Success)));
@@ -348,7 +348,7 @@ pub(crate) async fn a_pause_is_seen_and_stays_however_empty_the_queue(lab: Lab) 
 
 pub(crate) async fn who_listens_hears_of_work_and_of_controls(lab: Lab) {
     let mut hints = lab.store.listen();
-    // A hint that says more than it must is allowed.
+    // A store may send `Changed` instead of a narrower hint.
     let mut hear = async |what: &str, least: Hint| {
         let heard = async {
             while let Some(hint) = hints.next().await {

@@ -68,7 +68,7 @@ pub(crate) async fn a_document_is_read_back_as_it_was_written(lab: Lab) {
 }
 
 pub(crate) async fn documents_come_in_the_order_of_their_keys(lab: Lab) {
-    // In the order of their bytes, which is no alphabet's.
+    // Keys are ordered by their bytes, not by an alphabet.
     let keys = [
         "",
         "\u{1}",
@@ -139,7 +139,7 @@ pub(crate) async fn a_write_that_expects_another_version_writes_nothing(lab: Lab
     let read = lab.document("a").await.unwrap();
     assert_eq!((read.version, &*read.value), (3, &b"3"[..]));
 
-    // The others of the same call are written.
+    // The other writes of the same call are applied.
     let writes = vec![put("b", "1"), put("a", "x").expected(7), put("c", "1")];
     assert_eq!(lab.write_documents(writes).await, [Some(1), None, Some(1)]);
     assert_eq!(lab.keys(DocumentQuery::all(KIND)).await, ["a", "b", "c"]);
@@ -172,7 +172,7 @@ pub(crate) async fn an_expired_document_is_none(lab: Lab) {
     let put_for = |key, length| put(key, "1").expires_in(length);
     let writes = vec![put_for("a", length), put_for("b", length), put_for("c", LONG), put("d", "1")];
     lab.write_documents(writes).await;
-    // Each write sets it anew.
+    // Each write sets the expiry anew: now `b` never expires.
     lab.write_documents(vec![put("b", "2")]).await;
     let patience = Patience::new("a document to expire");
     while lab.document("a").await.is_some() {
@@ -212,7 +212,7 @@ pub(crate) async fn of_many_that_expect_one_version_one_writes(lab: Lab) {
         let mut writing = tokio::task::JoinSet::new();
         for writer in 0..WRITERS {
             let store = lab.store.clone();
-            // Beside a document of its own, and in both orders.
+            // Each call also writes a document of its own, before or after the shared one.
             let own = put(&format!("own {writer}"), "");
             let shared = put("shared", &writer.to_string()).expected(expected);
             let writes = if writer % 2 == 0 { vec![own, shared] } else { vec![shared, own] };
@@ -266,7 +266,7 @@ pub(crate) async fn a_write_beyond_a_limit_is_refused_whole(lab: Lab) {
     assert!(lab.store.documents(DocumentQuery::all("a\0b")).await.is_err());
     assert_eq!(lab.documents(DocumentQuery::all(KIND)).await, []);
 
-    // As much as is allowed is stored, and read in one answer.
+    // The largest allowed write is stored, and one answer returns all of it.
     lab.write_documents((0..most).map(large).collect()).await;
     let longest = "é".repeat(Document::MAX_KEY / 2);
     lab.write_documents(vec![put(&longest, "")]).await;
@@ -291,7 +291,7 @@ enum Op {
 struct Spec {
     key: &'static str,
     deletes: bool,
-    /// 1: for long, 2: for no time.
+    /// 0: never, 1: after a long time, 2: at once.
     expires: u8,
     expected: Option<u64>,
 }
@@ -318,7 +318,7 @@ fn op() -> impl Strategy<Value = Op> {
     ]
 }
 
-/// What a store should have: version and value of each document that is there, and the keys of those that have expired.
+/// What a store should have: version and value of each document, and the keys of expired documents that are not pruned.
 #[derive(Default)]
 struct Map {
     there: BTreeMap<&'static str, (u64, Vec<u8>)>,
@@ -398,7 +398,7 @@ async fn compare(store: &dyn Store, ops: &[Op]) -> Result<(), TestCaseError> {
     Ok(())
 }
 
-/// Does histories, each to the same store after it was emptied.
+/// Runs random histories on one store, and deletes its documents before each.
 pub(crate) fn any_history_of_documents_goes_as_a_map_says(stores: &Stores) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let Some(fixture) = runtime.block_on(stores.open()) else { return };

@@ -1,5 +1,5 @@
-//! The end of a history: for a while what is left runs within narrow limits, then without any. When nothing keeps a task
-//! any more, every one that may run is claimed and ends.
+//! The end of a history. The tasks that are left are claimed a few times within narrow limits, then without limits. In the
+//! end every task that may run must have been claimed and have ended.
 
 use std::cmp::Reverse;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use super::model::{Entry, State};
 use super::random::World;
 
 impl World<'_> {
-    /// Resumes the queues, ends holds and runs, and runs what is due until nothing is.
+    /// Resumes the queues, ends holds and runs, and then runs due tasks until none is left.
     pub(super) async fn drain(&mut self) -> Result<(), String> {
         for queue in QUEUES {
             self.perform(Op::Pause { queue, paused: false }).await?;
@@ -44,14 +44,14 @@ impl World<'_> {
         Ok(claims.tasks.len())
     }
 
-    /// Cancels in each queue the task with a key that comes next: another of the key is next then.
+    /// Cancels the next task with a concurrency key in each queue. Then another task of that key is the next.
     async fn cancel_next_with_a_key(&mut self) -> Result<(), String> {
         let next = |queue: &str| {
             let waits = |task: &&Entry| {
                 task.is_ready() && task.new.queue == queue && task.new.concurrency_key.is_some()
             };
             let tasks = self.model.tasks.iter().filter(waits);
-            // Of several that are equal the first.
+            // Of several with the same priority the one that was added first.
             tasks.min_by_key(|task| Reverse(task.new.priority)).map(|task| task.new.id)
         };
         let ids: Vec<TaskId> = QUEUES.iter().filter_map(|queue| next(queue)).collect();
@@ -81,7 +81,7 @@ impl World<'_> {
         self.model.tasks.iter().filter(|task| is_meant(task.state)).map(Entry::run).collect()
     }
 
-    /// No task is gone, and each is counted once as what it is.
+    /// Checks that no task is missing, and that each is counted once, under its status.
     async fn compare_ends(&self) -> Result<(), String> {
         let page = self.store.list(TaskFilter::all().limit(TaskFilter::MAX_LIMIT)).await.unwrap();
         let mut said: Vec<(TaskId, TaskStatus)> =

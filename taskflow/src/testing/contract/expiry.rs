@@ -34,7 +34,7 @@ pub(crate) async fn a_task_that_has_expired_is_never_started(lab: Lab) {
         assert!(record.error.expect("why").starts_with("expired"), "{id}");
         assert!(record.attempts.is_empty());
     }
-    // What is held ends when it is released; what was started in time goes on, and is not started again.
+    // A held task expires only after its release. A run that started in time goes on, but its task is not started again.
     assert_eq!(lab.status(hold.id).await, TaskStatus::Pending);
     assert!(lab.release(hold, HoldOutcome::Run).await);
     assert_eq!(lab.finish(first[0].run, retry(Duration::ZERO)).await, Finished::Applied(TaskStatus::Pending));
@@ -42,7 +42,7 @@ pub(crate) async fn a_task_that_has_expired_is_never_started(lab: Lab) {
     let ended = lab.recover(&[hold, first[0].run]).await;
     assert_eq!(ended.len(), 2);
     assert_eq!(lab.outcomes(in_time).await, [(1, AttemptOutcome::Failed)]);
-    // One that has expired before it is added is not leased either.
+    // A task that has expired before it is added is not leased either.
     let past = with(task("alpha"), |task| task.expires_at = Some(SystemTime::now() - Duration::from_secs(1)));
     assert_eq!(lab.begin(past, Start::Lease).await.kind, InsertedAs::Pending);
     assert!(lab.claim(10).await.is_empty());

@@ -1,4 +1,4 @@
-//! How runs end, what they leave behind, and what a write that comes too late may do: nothing.
+//! How runs end and what they leave behind. A write that comes too late changes nothing.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -106,7 +106,7 @@ pub(crate) async fn finishes_are_answered_in_order_and_each_applies_once(lab: La
     lab.assert_counts_are_true().await;
 }
 
-/// What a process does whose connection was cut between the commit of a finish and its answer.
+/// A process repeats a finish if its connection was cut after the commit and before the answer.
 pub(crate) async fn a_finish_that_is_repeated_is_known_to_be_applied(lab: Lab) {
     let keyed = || with(with_attempts("alpha", 3), |task| task.concurrency_key = Some("key".to_owned()));
     for new in [|| with_attempts("alpha", 3), keyed] {
@@ -139,7 +139,7 @@ pub(crate) async fn a_finish_that_is_repeated_is_known_to_be_applied(lab: Lab) {
             assert_eq!(lab.portrait(run.id).await, before, "nothing changes: {kind:?}");
             lab.assert_counts_are_true().await;
 
-            // Once another run has begun, it comes too late.
+            // Once another run has begun, the repeated finish comes too late.
             if status == TaskStatus::Pending && kind != retry(LONG) {
                 let next = lab.claim_one().await.run;
                 assert_eq!(lab.finish_all(vec![finish.clone()]).await, [Finished::Stale], "{kind:?}");
@@ -224,7 +224,7 @@ pub(crate) async fn a_repeated_report_stores_no_line_twice(lab: Lab) {
         report.lines_before = Some(before);
         Arc::new(vec![report])
     };
-    // The answers to the second and to the third are lost, so the run repeats them with what it has logged since.
+    // Some answers are lost, so the run repeats the lines of those reports together with what it has logged since.
     for (before, texts) in
         [(0, &["a", "b"][..]), (2, &["c"]), (2, &["c"]), (2, &["c", "d"]), (2, &["c", "d", "e"])]
     {
@@ -242,7 +242,7 @@ pub(crate) async fn a_repeated_report_stores_no_line_twice(lab: Lab) {
     };
     assert_eq!(texts().await, "abcdef");
 
-    // The lines of the next attempt follow, and the totals are true.
+    // The lines of the next attempt follow, and the totals are correct.
     let second = lab.claim_one().await;
     assert_eq!((second.log_lines, second.log_bytes), (6, 6));
     for _ in 0..2 {
@@ -329,7 +329,7 @@ pub(crate) async fn a_turn_can_claim_what_it_releases(lab: Lab) {
     assert_eq!(lab.status(holds[1].id).await, TaskStatus::Pending);
     assert_eq!(lab.status(holds[3].id).await, TaskStatus::Cancelled);
 
-    // Its answer may have been lost.
+    // The answer may have been lost: then the process repeats the call.
     let again = lab.store.release_and_turn(releases, Arc::default(), lab.request(10)).await;
     let (released, finished, claims) = again.unwrap();
     assert_eq!(released, [false, true, false, true, false], "two have been claimed since");

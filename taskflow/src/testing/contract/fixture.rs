@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use crate::store::Store;
 
-/// What is being opened.
+/// The future of a store or fixture that is being opened.
 type Opening<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
 /// Opens another handle to the store of a fixture.
@@ -23,7 +23,7 @@ pub struct Fixture {
 }
 
 impl Fixture {
-    /// A fixture of this store. Nobody else may use the tasks of the store while the case runs.
+    /// A fixture of this store. Nothing else may use the tasks of the store while the case runs.
     #[must_use]
     pub fn new(store: impl Store) -> Self {
         Self { store: Arc::new(store), another: None, keep: Box::new(()) }
@@ -35,8 +35,8 @@ impl Fixture {
         Self { keep: Box::new((self.keep, value)), ..self }
     }
 
-    /// Says how another process opens the same tasks. The cases of several handles need it, and do nothing without it. They
-    /// also drop the first handle and open another one, as a process does that starts again.
+    /// Sets how another process opens the same store. The cases of several handles need this, and do nothing without it. One
+    /// of them drops the first handle and opens another one, as a restarted process does.
     #[must_use]
     pub fn another_handle<S, O, F>(self, open: O) -> Self
     where
@@ -83,7 +83,7 @@ impl Stores {
         Self { histories, ..self }
     }
 
-    /// Opens a store without tasks. `None` if there can be none here.
+    /// Opens a store without tasks. `None` if no such store is available on this machine.
     pub(crate) async fn open(&self) -> Option<Fixture> {
         (self.open)().await
     }

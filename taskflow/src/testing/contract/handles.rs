@@ -1,4 +1,4 @@
-//! Several handles to the same tasks, as several processes have them, and handles that are opened again.
+//! Several handles to the same store, as several processes have them, and handles that are opened again.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ pub(crate) async fn what_one_handle_adds_another_runs(lab: Lab) {
     assert!(lab.claim(10).await.is_empty(), "it is the other's");
     assert_eq!(lab.status(id).await, TaskStatus::Running);
 
-    // A request to stop reaches the process that runs it, and its end the one that added it.
+    // A request to stop reaches the process that runs the task. The task's end reaches the process that added it.
     lab.store.cancel(vec![id], String::new()).await.unwrap();
     assert_eq!(other.asked_to_stop(lab.other.id).await.unwrap(), [run]);
     let finish = Finish::new(run, end(TaskStatus::Cancelled));
@@ -26,7 +26,7 @@ pub(crate) async fn what_one_handle_adds_another_runs(lab: Lab) {
     assert_eq!(lab.status(id).await, TaskStatus::Cancelled);
     assert_eq!(lab.finish(run, success()).await, Finished::Repeated(TaskStatus::Cancelled));
 
-    // What keeps tasks back keeps them back from every handle.
+    // A pause and a hold keep tasks back from every handle.
     other.set_paused("default".to_owned(), true).await.unwrap();
     let hold = lab.hold(with(task("alpha"), |task| task.queue = "mail".into())).await;
     lab.add(task("alpha")).await;

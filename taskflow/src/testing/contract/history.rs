@@ -1,4 +1,4 @@
-//! What can happen to a store: random operations, of which proptest makes histories.
+//! Random operations on a store, from which proptest makes histories.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -16,14 +16,14 @@ pub(crate) const NAMES: [&str; 3] = ["alpha", "beta", "gamma"];
 pub(crate) const QUEUES: [&str; 2] = ["default", "mail"];
 const KEYS: [&str; 3] = ["k", "k\0", "l"];
 const CONCURRENCY_KEYS: [&str; 5] = ["t", "t", "t", "t\0", "u"];
-/// The longest stretch that a rate limit is for.
+/// The longest period of a rate limit.
 pub(crate) const LONGEST_RATE: Duration = Duration::from_secs(6 * 3600);
 const MOMENT: Duration = Duration::from_millis(1);
 const CENTURY: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 const SCHEDULES: [&str; 2] = ["nightly", "report"];
 const TIMINGS: [&str; 2] = ["every 1s", "every 2s"];
 
-/// One operation. Tasks, runs and processes are meant by numbers, taken modulo how many there are when it is done.
+/// One operation. It names tasks and runs by numbers, taken modulo how many there are when the operation is performed.
 #[derive(Clone, Debug)]
 pub(crate) enum Op {
     Insert { by: usize, groups: Vec<Vec<Spec>> },
@@ -64,7 +64,7 @@ pub(crate) struct Spec {
     max_lost_runs: u32,
 }
 
-/// Until when a task may start: no history is so long that an expiry ahead comes to pass in it.
+/// Until when a task may start. An expiry ahead is so far off that it never passes during a history.
 #[derive(Clone, Copy, Debug)]
 enum Expiry {
     Ago(Duration),
@@ -83,12 +83,12 @@ impl Expiry {
 #[derive(Clone, Debug)]
 pub(crate) struct Request {
     pub(crate) names: Vec<&'static str>,
-    /// With how much of each may be taken, and whether it may be prefetched.
+    /// Each queue, how many tasks may be claimed from it, and whether they may be prefetched.
     pub(crate) queues: Vec<(&'static str, usize, bool)>,
     pub(crate) limit: usize,
-    /// How many of `limit` find no free slot.
+    /// How many of `limit` are beyond the free slots.
     pub(crate) prefetch: usize,
-    /// What all processes together may take from some of these queues.
+    /// The limits over all processes of some of these queues.
     pub(crate) limits: Vec<(&'static str, SharedLimits)>,
 }
 
@@ -114,7 +114,7 @@ impl Request {
     }
 }
 
-/// A run or a hold: most often one that is alive, else any there ever was, perhaps under a fence it never had.
+/// A run or a hold: mostly one that is alive, otherwise any earlier one. Sometimes its fence is one that it never had.
 #[derive(Clone, Debug)]
 pub(crate) struct Pick {
     pub(crate) alive: bool,
@@ -230,7 +230,7 @@ fn expiry() -> impl Strategy<Value = Expiry> {
     ])
 }
 
-/// Limits of one queue. No stretch of a rate limit ends before its history.
+/// Limits of one queue. The period of a rate limit never ends during a history.
 fn limits() -> impl Strategy<Value = SharedLimits> {
     let rate = (0..4_usize, prop::sample::select(vec![LONG, LONGEST_RATE]));
     let rate = rate.prop_map(|(starts, per)| RateLimit::new(starts, per));

@@ -1,4 +1,4 @@
-//! What is kept of a task, how its life begins, and what is refused.
+//! What an insert stores, how a task starts, and what is refused.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -109,7 +109,7 @@ pub(crate) async fn a_repeated_insert_answers_as_the_first_did_while_that_holds(
         );
         assert_eq!(begin(&held, Start::Hold).await.kind, InsertedAs::Held { fence: 1 });
     }
-    // The run and the hold are this process's alone.
+    // The run belongs to this process: if another one repeats the insert, it gets no run.
     let group = InsertGroup::new(vec![InsertTask::new(leased.clone(), Start::Lease)]);
     let batch = InsertBatch::new(lab.other.id, LONG, vec![group]);
     let elsewhere = lab.store.insert(Arc::new(batch)).await.unwrap().remove(0).unwrap();
@@ -120,7 +120,7 @@ pub(crate) async fn a_repeated_insert_answers_as_the_first_did_while_that_holds(
     assert_eq!(lab.store.release(Arc::new(vec![release])).await.unwrap(), [true]);
     assert_eq!(begin(&leased, Start::Lease).await.kind, InsertedAs::Pending, "it has ended");
     assert_eq!(begin(&held, Start::Hold).await.kind, InsertedAs::Pending, "it was released");
-    // Claimed by this very process, it is another run than the one that was answered.
+    // A claim by the same process starts another run, which is not the hold of the first answer.
     lab.claim_one().await;
     assert_eq!(begin(&held, Start::Hold).await.kind, InsertedAs::Pending);
     assert_eq!(lab.store.counts().await.unwrap().total(), 2);
@@ -245,10 +245,10 @@ pub(crate) async fn max_size_counts_who_waits_for_a_first_attempt_and_nobody_els
     lab.finish(retried, retry(LONG)).await;
     assert!(!full().await, "one later, one held: the third may wait");
     assert!(full().await);
-    // Not even one that would run at once.
+    // A task that would run at once is refused, too.
     assert!(lab.try_insert(vec![limited(task("alpha"), Start::Lease, 3)]).await.is_err());
 
-    // A retry is never refused, and a task that begins makes room.
+    // A retry is never refused, and a task that begins leaves a free place.
     let claimed = lab.claim(1).await.remove(0);
     assert!(!full().await);
     assert_eq!(lab.finish(claimed.run, retry(Duration::ZERO)).await, Finished::Applied(TaskStatus::Pending));
@@ -294,7 +294,7 @@ pub(crate) async fn a_lease_if_idle_never_overtakes_who_is_due(lab: Lab) {
     assert!(is_leased("default").await, "one later, one running, one ended: nobody is due");
     assert!(is_leased("default").await, "nor now");
 
-    // One that nobody here knows is due all the same.
+    // A due task counts, even if no process here knows its name.
     lab.add(task("unknown here")).await;
     assert!(!is_leased("default").await);
     assert!(is_leased("mail").await, "another queue is another matter");

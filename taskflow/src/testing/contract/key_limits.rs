@@ -23,7 +23,7 @@ pub(crate) async fn no_more_of_one_key_run_than_a_queue_allows(lab: Lab) {
     assert_eq!(ids(&first), [noisy[0], noisy[1], quiet, without]);
     assert!(take(&lab, 10, two.clone()).await.is_empty());
     assert_eq!(lab.get(noisy[2]).await.status, TaskStatus::Pending);
-    // However a run ends, the next of its key comes: the most urgent, then the oldest.
+    // However a run ends, the next task of its key can start: the most urgent, then the oldest.
     let urgent = lab.add(with(keyed("noisy"), |task| task.priority = 1)).await;
     succeed(&lab, &first[0]).await;
     let second = take(&lab, 10, two.clone()).await;
@@ -36,7 +36,7 @@ pub(crate) async fn no_more_of_one_key_run_than_a_queue_allows(lab: Lab) {
     assert_eq!(ids(&fourth), [noisy[2]], "a retry keeps its place");
     lab.assert_counts_are_true().await;
     assert_eq!(lab.get(noisy[3]).await.concurrency_key.as_deref(), Some("noisy"));
-    // All the rest comes, one by one.
+    // All the other tasks follow, one by one.
     let mut running: Vec<Claimed> = vec![second[0].clone(), fourth[0].clone()];
     let mut seen = Vec::new();
     while let Some(task) = running.pop() {
@@ -117,21 +117,21 @@ pub(crate) async fn a_key_is_never_stuck_whatever_becomes_of_its_tasks(lab: Lab)
     assert_eq!(running.len(), 1);
     assert!(take(&lab, 10, one.clone()).await.is_empty());
     succeed(&lab, &running[0]).await;
-    // The next in turn is cancelled before anybody claims it, and so is one that is not.
+    // The next task of the key is cancelled before it is claimed, and so is a later one.
     lab.store.cancel(vec![waiting[1], waiting[3]], "no".to_owned()).await.expect("cancel");
     let next = take(&lab, 10, one.clone()).await;
     assert_eq!(next.iter().map(|task| task.run.id).collect::<Vec<_>>(), [waiting[2]]);
-    // Given back, it may be claimed by another, and nobody of its key beside it.
+    // A task that is given back can be claimed again, and no other task of its key runs beside it.
     lab.finish(next[0].run, give_back(None)).await;
     let next = take(&lab, 10, one.clone()).await;
     assert_eq!(next.len(), 1);
-    // The first of the key may be one that nobody here knows.
+    // The first task of the key may have a name that no process here knows.
     let stranger =
         lab.add(with(keyed("tenant"), |task| (task.name, task.priority) = ("omega".into(), 9))).await;
     succeed(&lab, &next[0]).await;
     let next = take(&lab, 10, one.clone()).await;
     assert_eq!(next.iter().map(|task| task.run.id).collect::<Vec<_>>(), [waiting[4]]);
-    // A limit that grows or goes lets those go that it kept.
+    // A limit that is raised or removed unblocks tasks.
     assert_eq!(take(&lab, 10, one.clone().key_concurrency(2)).await.len(), 1);
     lab.add(keyed("tenant")).await;
     assert!(take(&lab, 10, one.clone().key_concurrency(2)).await.is_empty());
@@ -149,7 +149,7 @@ pub(crate) async fn a_crowd_of_one_key_costs_others_nothing(lab: Lab) {
     for n in 0..3 {
         others.push(lab.add(keyed(&format!("quiet-{n}"))).await);
     }
-    // Behind two thousand older ones, and yet they come; it may take a few claims until the crowd is out of the way.
+    // They are claimed although two thousand older tasks are before them. That may take a few claims.
     let mut taken = Vec::new();
     for _ in 0..20 {
         taken.extend(take(&lab, 10, one.clone()).await.iter().map(|task| task.run.id));
@@ -182,7 +182,7 @@ pub(crate) async fn key_limits_are_exact_when_many_claim_and_finish_at_once(lab:
                         assert!(running[keys[&task.run.id]] <= 2, "{running:?}");
                     }
                     for task in tasks {
-                        // Before the finish: from then on another may start.
+                        // Counted before the finish, because another task may start as soon as that is stored.
                         running.lock().unwrap()[keys[&task.run.id]] -= 1;
                         let finish = crate::store::Finish::new(task.run, success());
                         store.finish(Arc::new(vec![finish])).await.expect("finish");

@@ -14,7 +14,7 @@ pub(crate) async fn a_key_stands_for_the_task_that_waits_runs_or_succeeded_with_
     let duplicate = Inserted::new(first, InsertedAs::Duplicate);
     let again = || lab.begin(with_key("alpha", "key"), Start::Lease);
     assert_eq!(again().await, duplicate);
-    // It is the name's own.
+    // A key belongs to one task name.
     lab.add(with_key("beta", "key")).await;
     lab.add(with_key("alpha", "another key")).await;
     lab.add(task("alpha")).await;
@@ -135,7 +135,7 @@ pub(crate) async fn a_task_that_comes_back_finds_its_run_key_taken_and_both_run(
     assert_eq!(replaced, Inserted::new(younger, InsertedAs::Replaced), "the younger add stands for the key");
     assert_eq!(lab.claim_ids(10).await, [run.id, younger]);
 
-    // The same after a manual retry, and after a lost run that is not counted.
+    // The same holds after a manual retry, and after a lost run that does not count as an attempt.
     let cancelled = lab.add(with_run_key("beta", "report")).await;
     lab.store.cancel(vec![cancelled], String::new()).await.unwrap();
     lab.add(with_run_key("beta", "report")).await;

@@ -1,4 +1,4 @@
-//! A fresh store on the bench, two processes that use it, and short words for what cases do with it.
+//! A fresh store, two processes that use it, and short functions for what cases do with it.
 
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -17,12 +17,12 @@ use crate::store::{
 
 /// A lease that does not end during a test.
 pub(crate) const LONG: Duration = Duration::from_secs(3600);
-/// How long anything is waited for. Nothing here takes longer unless it never comes.
+/// The longest wait for anything. Only what never comes takes longer.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
 
 pub(crate) struct Lab {
     pub(crate) store: Arc<dyn Store>,
-    /// The process that does things unless a case says who.
+    /// The process that acts unless a case names another one.
     pub(crate) me: InstanceInfo,
     pub(crate) other: InstanceInfo,
     fixture: Fixture,
@@ -37,14 +37,14 @@ impl Lab {
         Self { store, me, other, fixture }
     }
 
-    /// Another handle to the same tasks, as another process has one. `None` if the store cannot have one.
+    /// Another handle to the same store, as another process has one. `None` if the fixture cannot open one.
     pub(crate) async fn another_handle(&self) -> Option<Arc<dyn Store>> {
         let open = self.fixture.another.as_ref()?;
         Some(open().await)
     }
 
-    /// Drops the handle to the store, and goes on with another one, as a process does that starts again. `None` if the store
-    /// cannot have another one.
+    /// Drops the handle to the store, and goes on with another one, as a restarted process does. `None` if the fixture cannot
+    /// open one.
     pub(crate) async fn reopened(self) -> Option<Self> {
         let Self { store, me, other, fixture: Fixture { store: same, another, keep } } = self;
         let open = another?;
@@ -68,7 +68,7 @@ impl Lab {
         self.insert_for(LONG, groups).await
     }
 
-    /// Inserts groups whose runs and holds are good for `lease`.
+    /// Inserts groups. Their runs and holds get leases of this length.
     pub(crate) async fn insert_for(
         &self,
         lease: Duration,
@@ -110,7 +110,7 @@ impl Lab {
 
     // Running.
 
-    /// All a process that knows every name and queue of these tests may take.
+    /// A claim of up to `limit` tasks by a process that knows the usual names and queues of the cases.
     pub(crate) fn request(&self, limit: usize) -> Claim {
         let queues = ["default", "mail", "reports"].map(|queue| (queue.into(), limit));
         Claim::new(self.me.id, LONG, names(&["alpha", "beta", "gamma"]), queues.to_vec(), limit)
@@ -153,7 +153,7 @@ impl Lab {
         answers
     }
 
-    /// A task that has ended so.
+    /// Runs a task and ends it with this status.
     pub(crate) async fn ended(&self, task: NewTask, status: TaskStatus) -> TaskId {
         let run = self.run(task).await;
         let kind = if status == TaskStatus::Success { success() } else { end(status) };
@@ -169,14 +169,14 @@ impl Lab {
         self.store.renew(Renewal::new(self.me.id, lease, runs.to_vec())).await.expect("renew")
     }
 
-    /// Ends the leases of these runs and holds of this process, and waits until each has been moved on.
+    /// Ends the leases of these runs and holds of this process, and waits until their tasks have been recovered.
     pub(crate) async fn lose(&self, runs: &[RunRef]) -> Vec<Recovered> {
         let renewed = self.renew(Duration::from_millis(1), runs).await;
         assert_eq!(renewed.lost, [], "still ours");
         self.recover(runs).await
     }
 
-    /// Waits until each of these, whose lease ends by itself, has been moved on.
+    /// Waits until the tasks of these runs and holds have been recovered. Their leases must end by themselves.
     pub(crate) async fn recover(&self, runs: &[RunRef]) -> Vec<Recovered> {
         let mut recovered: Vec<Recovered> = Vec::new();
         let patience = Patience::new("the recovery of lost runs");
@@ -212,7 +212,7 @@ impl Lab {
         self.store.list(filter).await.expect("list").items.iter().map(|task| task.id).collect()
     }
 
-    /// Counts are kept, not counted: they must be what counting would find.
+    /// Checks the counts that the store keeps against its records.
     pub(crate) async fn assert_counts_are_true(&self) {
         let counts = self.store.counts().await.expect("counts");
         for status in TaskStatus::ALL {
@@ -230,7 +230,7 @@ impl Lab {
     }
 }
 
-/// Waiting for a condition, not for luck.
+/// Waits for a condition, for at most `DEADLINE`.
 pub(crate) struct Patience {
     what: &'static str,
     since: Instant,
@@ -241,7 +241,7 @@ impl Patience {
         Self { what, since: Instant::now() }
     }
 
-    /// Lets a little time pass. Panics when too much has.
+    /// Sleeps for a millisecond. Panics if `DEADLINE` has passed since [`new`](Self::new).
     pub(crate) async fn wait(&self) {
         assert!(self.since.elapsed() < DEADLINE, "waited {DEADLINE:?} for {}", self.what);
         tokio::time::sleep(Duration::from_millis(1)).await;
@@ -264,7 +264,7 @@ pub(crate) fn task(name: &'static str) -> NewTask {
     NewTask::new(name, Ok(Arc::from(r#"{"to":"someone"}"#)))
 }
 
-/// The same with something changed.
+/// The same task with a change.
 pub(crate) fn with(mut task: NewTask, change: impl FnOnce(&mut NewTask)) -> NewTask {
     change(&mut task);
     task
@@ -278,7 +278,7 @@ pub(crate) fn with_run_key(name: &'static str, key: &str) -> NewTask {
     with(task(name), |task| task.run_key = Some(key.to_owned()))
 }
 
-/// A task that may be tried so many times, without waiting between.
+/// A task with this number of attempts, and no delay between them.
 pub(crate) fn with_attempts(name: &'static str, attempts: u32) -> NewTask {
     with(task(name), |task| {
         task.policy.to_mut().retries = attempts - 1;
@@ -318,7 +318,7 @@ pub(crate) fn end(status: TaskStatus) -> FinishKind {
     FinishKind::End { status, outcome, error: "the end".to_owned() }
 }
 
-/// The answer where one was asked for.
+/// The only answer. Panics if there is none or more than one.
 pub(crate) fn only<T: Debug>(mut answers: Vec<T>) -> T {
     assert_eq!(answers.len(), 1, "one answer: {answers:?}");
     answers.remove(0)

@@ -1,4 +1,4 @@
-//! Leases that end, and what becomes of the runs that lost theirs.
+//! Leases that end, and what becomes of their tasks.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -208,7 +208,7 @@ pub(crate) async fn recovering_moves_each_run_once_until_none_is_left(lab: Lab) 
     let group = (0..LOST).map(|_| InsertTask::new(with_attempts("alpha", 2), Start::Lease)).collect();
     let inserted = only(lab.insert_for(Duration::from_millis(1), vec![group]).await).unwrap();
     let ids: HashSet<TaskId> = inserted.iter().map(|Inserted { id, .. }| *id).collect();
-    // Three look at once; each goes on until it is told that there is nothing left.
+    // Three callers recover at once, each until nothing is left to recover.
     let patience = Arc::new(Patience::new("the recovery of all"));
     let seekers: Vec<_> = (0..3)
         .map(|_| {

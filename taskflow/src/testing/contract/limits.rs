@@ -45,7 +45,7 @@ pub(crate) async fn no_more_run_over_all_processes_than_a_queue_allows(lab: Lab)
     assert_eq!(first.len(), 4, "three of the queue, and all of the other");
     assert_eq!(first.iter().filter(|it| it.run.id == other_queue).count(), 1);
     assert!(take(&lab, 10, three.clone()).await.is_empty(), "a second claim has no more");
-    // Whoever runs them: a lease at insert counts as well.
+    // A lease at insert counts towards the limit as well.
     let of_queue: Vec<_> = first.into_iter().filter(|it| &*it.queue == "default").collect();
     succeed(&lab, &of_queue[0]).await;
     assert_eq!(
@@ -103,7 +103,7 @@ pub(crate) async fn no_more_start_in_a_stretch_of_time_than_a_queue_allows(lab: 
         let after = Instant::now();
         for task in &claims.tasks {
             starts.push((before, after));
-            // That it has ended makes no room: the limit is on starts.
+            // The end of a run frees no place: the limit counts starts.
             succeed(&lab, task).await;
         }
         if claims.tasks.is_empty() {
@@ -112,9 +112,9 @@ pub(crate) async fn no_more_start_in_a_stretch_of_time_than_a_queue_allows(lab: 
         }
     }
     for (at, (_, begin)) in starts.iter().enumerate() {
-        // What was claimed surely before the stretch that began with this start was over.
+        // The starts, from this one on, that were answered less than a period after this one was answered.
         let within = starts[at..].iter().filter(|(_, end)| *end < *begin + per - Duration::from_millis(2));
-        // A claim's answer comes after its start: only starts of one claim are surely in one stretch.
+        // A claim is answered some time after its starts, so only the starts of one claim are surely in one period.
         let of_claim = starts.iter().filter(|(_, end)| end == begin).count();
         assert!(of_claim <= 4 && within.count() <= 8, "{starts:?}");
     }
@@ -127,7 +127,7 @@ pub(crate) async fn a_rate_limit_is_exact_when_many_claim_at_once(lab: Lab) {
         lab.add(task("alpha")).await;
     }
     let limits = QueueConfig::new().rate_limit(8, Duration::from_secs(3600));
-    // What a store keeps of the queue is there before they come: to make it is no part of what lets them wait.
+    // First a single claim, so that the store's record of the queue exists before the concurrent claims come.
     assert_eq!(take(&lab, 1, limits.clone()).await.len(), 1);
     let claims: Vec<_> = (0..32)
         .map(|_| {
@@ -150,7 +150,7 @@ pub(crate) async fn a_rate_limit_whose_length_grows_goes_on(lab: Lab) {
     }
     for (per, expected) in [(Duration::from_millis(10), 3), (Duration::from_millis(400), 6)] {
         let limits = QueueConfig::new().rate_limit(3, per);
-        // What started under the shorter one is remembered, and over in time.
+        // The starts under the shorter period are remembered, and stop counting in time.
         let (mut started, patience) = (0, Patience::new("another three starts"));
         while started < 3 {
             patience.wait().await;
@@ -176,9 +176,9 @@ pub(crate) async fn what_a_full_queue_refuses_is_counted_and_kept_if_asked_for(l
     assert_eq!((record.status, record.attempt, record.attempts.len()), (TaskStatus::Rejected, 0, 0));
     assert!(record.error.expect("why").contains("`default` was full"));
     assert!(record.finished_at.is_some());
-    // A repetition is the same refusal, and counted once.
+    // A repeated insert is refused again, and the refusal is counted once.
     assert_eq!(lab.try_insert(vec![recorded.clone()]).await, Err(refusal.clone()));
-    // Also where the queue has no limit by then, and among others that are new.
+    // That holds even if the queue has no limit by then, and if it comes between new tasks.
     let unlimited = waiting(recorded.task);
     let others = [waiting(task("beta")), waiting(task("beta"))];
     let ids = others.clone().map(|it| it.task.id);
@@ -188,7 +188,7 @@ pub(crate) async fn what_a_full_queue_refuses_is_counted_and_kept_if_asked_for(l
     let inserted = |id| Ok(vec![Inserted::new(id, InsertedAs::Pending)]);
     assert_eq!(again, [inserted(ids[0]), Err(no_limit), inserted(ids[1])]);
     assert_eq!(lab.claim_ids(10).await, ids);
-    // Of several at once no record is kept, and the key of a refused task is free.
+    // A refused group of several tasks leaves no records, and the key of a refused task is free.
     let several = vec![full(true), full(true)];
     let ids = [several[0].task.id, several[1].task.id];
     assert_eq!(lab.try_insert(several).await, Err(refusal));
@@ -199,7 +199,7 @@ pub(crate) async fn what_a_full_queue_refuses_is_counted_and_kept_if_asked_for(l
     let info = lab.store.queues().await.expect("queues").remove(0);
     assert_eq!((info.rejected, info.pending, info.finished, info.running), (4, 1, 1, 2));
     lab.assert_counts_are_true().await;
-    // By hand it can be tried again, once its key is free.
+    // A manual retry of the refused task works once its key is free.
     assert!(lab.store.retry(Reopen::at_once([kept])).await.expect("retry")[0].is_err());
     lab.store.cancel(vec![holder], "no".to_owned()).await.expect("cancel");
     lab.store.retry(Reopen::at_once([kept])).await.expect("retry")[0].as_ref().expect("retried");
@@ -216,7 +216,7 @@ pub(crate) async fn snoozes_are_counted_until_a_manual_retry(lab: Lab) {
         assert_eq!(lab.finish(claimed.run, kind).await, Finished::Applied(TaskStatus::Pending));
         assert_eq!(lab.get(id).await.snoozes, snoozes + 1);
     }
-    // Handed back by a shutdown, it has not asked for it.
+    // A task that a shutdown hands back has not snoozed.
     let claimed = lab.claim_one().await;
     lab.finish(claimed.run, give_back(Some(AttemptOutcome::HandedBack))).await;
     let claimed = lab.claim_one().await;
@@ -234,7 +234,7 @@ pub(crate) async fn a_search_for_what_is_not_there_comes_to_an_end(lab: Lab) {
     assert!(page.items.is_empty() && page.next.is_none());
 }
 
-/// Whatever is held on to while limits are at work, it can be released.
+/// A held task can be released, whatever the limits of its queue.
 pub(crate) async fn a_hold_is_not_claimed_under_any_limit(lab: Lab) {
     let hold = lab.hold(keyed("tenant")).await;
     let one = QueueConfig::new().key_concurrency(1).global_concurrency(1);

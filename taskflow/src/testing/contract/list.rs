@@ -1,11 +1,11 @@
-//! The list of the cases, which is also a macro: it makes a test of each.
+//! The list of the cases, as a macro, which also makes a test of each case.
 //!
-//! A new case is written into its room and its name into the list below. One that is forgotten there is a warning about
-//! unused code.
+//! To add a case, write its function into the module of its room, and its name into the list below. If the name is missing
+//! there, the compiler warns about unused code.
 
 use super::case::{Case, Part, Run};
 
-/// Calls a macro with all cases: `[the macro] what it is called with`.
+/// Calls a macro with all cases. Its arguments are `[MACRO] FIRST`: `MACRO` gets `FIRST`, and then the cases.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __store_contract_cases {

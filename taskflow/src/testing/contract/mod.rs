@@ -2,7 +2,7 @@
 //!
 //! Each case is one promise of the contract, named as a sentence. It opens a store without tasks, lets two processes join it,
 //! and shows that the store keeps the promise. [`Part::Basic`] is what a store needs to run tasks; [`Part::Full`] is the whole
-//! contract, with random histories that are done to the store and to a model at once.
+//! contract, with random histories that run on the store and on a model: both must give the same answers.
 //!
 //! [`tests!`] makes a test of each case, so that a test runner shows, filters and repeats them one by one. Only the
 //! development dependencies of the store's crate need the feature `store-contract`:
@@ -36,9 +36,9 @@
 //! assert!(report.is_success(), "{report}");
 //! ```
 //!
-//! The cases are part of no stability promise: a later version may add cases, and so find more mistakes.
+//! The list of cases is not covered by semantic versioning: a later version may add cases, and so find more mistakes.
 
-#![allow(clippy::disallowed_methods, reason = "real stores are asked in real time")]
+#![allow(clippy::disallowed_methods, reason = "the cases call real stores, in real time")]
 #![expect(clippy::unwrap_used, reason = "a case that finds an error fails")]
 
 mod case;

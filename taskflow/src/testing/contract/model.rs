@@ -1,5 +1,5 @@
-//! What a store should do, in the plainest words: a list of tasks, looked through from end to end. It shares no code
-//! with any store and applies the rules of a task's life by itself.
+//! The model of a store: a list of tasks, which each operation searches from start to end. It shares no code with any
+//! store, and has its own implementation of the rules for tasks.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,7 +11,7 @@ use crate::store::{FinishKind, Finished, HoldOutcome, InsertTask, InsertedAs, Ru
 use super::history::Request;
 use super::model_schedules::Schedules;
 
-/// A task as it should be. `run_at` has two values: due, and so far in the future that no test sees it.
+/// A task as it should be. `due` replaces `run_at`: a task is due, or so far in the future that no test sees it start.
 #[derive(Clone, Debug)]
 pub(crate) struct Entry {
     pub(crate) new: NewTask,
@@ -25,7 +25,7 @@ pub(crate) struct Entry {
     pub(crate) lost: u32,
     /// Whether it ever ran.
     started: bool,
-    /// Runs that ended: number, whose, how.
+    /// The runs that ended: attempt number, process and outcome.
     pub(crate) past: Vec<(u32, InstanceId, AttemptOutcome)>,
     /// What its error should contain now, where that is specified.
     pub(crate) error: Option<&'static str>,
@@ -129,15 +129,15 @@ pub(crate) fn word(kind: InsertedAs) -> &'static str {
     }
 }
 
-/// What stands for each task of a group and what it is to it, or the queue that is full.
+/// For each task of a group, the id of the stored task and how it was inserted; or the queue that is full.
 pub(crate) type Group = Result<Vec<(TaskId, &'static str)>, String>;
 
 /// What the model remembers of claims.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Memory {
-    /// How many tasks of each queue started by a claim with a rate limit.
+    /// How many tasks of each queue were started by claims with a rate limit.
     pub(crate) starts: BTreeMap<&'static str, usize>,
-    /// Queues whose keys a claim has limited, as long as no later claim lifts that limit.
+    /// Queues for which a claim had a key limit, until a later claim has none.
     pub(crate) limits_keys: BTreeSet<&'static str>,
 }
 
@@ -173,7 +173,7 @@ impl Model {
     fn insert_one(&mut self, by: InstanceId, insert: &InsertTask) -> Result<(TaskId, &'static str), String> {
         let new = &insert.task;
         if let Some(there) = self.find(new.id) {
-            // What it was answered the first time, as long as that run or hold is alive.
+            // The answer is the same as the first time, as long as that run or hold is alive.
             let still = there.holder() == Some(by) && there.first_fence == Some(there.fence);
             return Ok((new.id, if still { there.begun_as() } else { "pending" }));
         }
@@ -287,7 +287,7 @@ impl Model {
         Finished::Applied(status)
     }
 
-    /// A task that waits for its first attempt again lets go of a run key that another took meanwhile.
+    /// A task that waits for its first attempt again gives up its run key if another task has taken it meanwhile.
     fn give_up_run_key(&mut self, id: TaskId) {
         let Some(task) = self.find(id).map(|task| task.clone()) else { return };
         let rival = |other: &&Entry| {
@@ -314,7 +314,7 @@ impl Model {
         let Some(task) = self.find(hold.id).filter(|task| task.fence == hold.fence) else { return false };
         match (task.state, outcome) {
             (State::Held(_), _) => {}
-            // It is repeated.
+            // The release is repeated.
             (State::Pending, HoldOutcome::Run) => return true,
             (State::Ended(TaskStatus::Cancelled), HoldOutcome::Cancel { .. }) => return true,
             _ => return false,
@@ -379,7 +379,7 @@ impl Model {
         cancelled
     }
 
-    /// Why not, in a word.
+    /// The error is the reason for the refusal, in the words of `why_not`.
     pub(crate) fn retry(&mut self, id: TaskId) -> Result<(), String> {
         let Some(task) = self.find(id).map(|task| task.clone()) else { return Err("not found".to_owned()) };
         if !task.status().is_final() || task.status() == TaskStatus::Success {

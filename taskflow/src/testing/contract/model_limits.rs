@@ -1,13 +1,13 @@
-//! What a claim may take from a queue, and when a task has expired: the model's half for limits and expiry.
+//! The model's part for limits and expiry: what a claim may take from a queue, and when a task has expired.
 //!
-//! A limit is counted here from the list of tasks each time it is asked for; nothing is put aside and nothing is kept but
-//! the number of starts. Rate limits of histories are hours long, so every start of a history still counts at its end.
+//! The model counts the tasks anew for each claim. It keeps only the number of starts, and which queues have a key limit. Rate
+//! limits of histories are hours long, so every start of a history still counts at its end.
 //! An instant of a history is at least a millisecond in the past or an hour ahead, so no check depends on luck.
 //!
 //! The contract leaves these open, and so does the model:
 //!
-//! - Whether a queue is idle ([`Start::LeaseIfIdle`](crate::store::Start)) whose due tasks have all expired or may wait
-//!   for others of their key. Histories do not ask for it then.
+//! - Whether a queue is idle ([`Start::LeaseIfIdle`](crate::store::Start)) if all its due tasks have expired or may be
+//!   blocked by their concurrency key. Histories do not ask for it then.
 //! - What [`Claims::next_due`](crate::store::Claims) says of a queue whose limits, other than its rate, are reached, and
 //!   of tasks that will have expired when they are due.
 
@@ -25,11 +25,11 @@ pub(crate) struct Room {
     pub(crate) queue: &'static str,
     pub(crate) prefetch: bool,
     limits: SharedLimits,
-    /// As many as the instance asked for; none of a paused queue.
+    /// How many tasks the claim asks for; 0 if the queue is paused.
     asked: usize,
-    /// As many as may run beside those that do.
+    /// How many more may run at once.
     unused: usize,
-    /// As many as may start.
+    /// How many more may start under the rate limit.
     starts: usize,
     running_of_key: HashMap<String, usize>,
     taken: usize,
@@ -59,7 +59,7 @@ impl Room {
     }
 }
 
-/// What the answer to a claim should say of when there will be more.
+/// What the answer to a claim should have as its `next_due`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum NextDue {
     Never,
@@ -130,7 +130,7 @@ impl Model {
         }
     }
 
-    /// When more is due, as the answer to a claim must say it. `taken` counts what the claim took of each queue.
+    /// The `next_due` that the answer to a claim must have. `taken` returns how many tasks the claim took from a queue.
     pub(crate) fn next_due(&self, request: &Request, taken: impl Fn(&str) -> usize) -> NextDue {
         let is_known = |task: &Entry| request.names.contains(&&*task.new.name);
         let mut next_start: Option<Duration> = None;
@@ -146,7 +146,7 @@ impl Model {
                 if rate.starts == 0 || !waits {
                     return NextDue::Open;
                 }
-                // Starts are remembered in slices of the limit that they started under, perhaps a longer one.
+                // A store counts starts in slices of a period. They may have started under a limit with a longer one.
                 let at_most = rate.per + LONGEST_RATE / 50;
                 next_start = Some(next_start.map_or(at_most, |sooner| sooner.min(at_most)));
             }
@@ -159,13 +159,13 @@ impl Model {
         let mut later = self.tasks.iter().filter(is_asked).filter(is_later).peekable();
         match (later.peek().is_some(), later.any(|task| !task.has_expired())) {
             (false, _) => NextDue::Never,
-            // A back-off grows with each attempt, and by chance.
+            // A back-off grows with each attempt and has jitter, so there is no bound.
             (true, true) => NextDue::Within(Duration::MAX),
             (true, false) => NextDue::Open,
         }
     }
 
-    /// Whether the contract says if a task waits in this queue that could be claimed.
+    /// Whether the contract determines if this queue is idle.
     pub(crate) fn knows_if_idle(&self, queue: &str) -> bool {
         let limits_keys = self.memory.limits_keys.contains(queue);
         let may_be_aside = |task: &Entry| limits_keys && task.new.concurrency_key.is_some();
@@ -179,7 +179,7 @@ impl Model {
         self.tasks.iter().filter(is_over).map(|task| task.new.id).collect()
     }
 
-    /// Ends a task that may no longer start, and answers what it is then; `None` if it may, or does not wait.
+    /// Cancels a pending task that has expired, and answers its new status. `None` if it is not pending or has not expired.
     pub(crate) fn expire(&mut self, id: TaskId) -> Option<TaskStatus> {
         let task = self.find(id).filter(|task| task.state == State::Pending && task.has_expired())?;
         task.end(TaskStatus::Cancelled, Some("expired"));

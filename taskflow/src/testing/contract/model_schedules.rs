@@ -1,4 +1,4 @@
-//! What a store should know of schedules: the model's half for them.
+//! The model's part for schedules: what a store should know of them.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use crate::model::{TaskId, TickOutcome};
 use crate::store::{Fired, ScheduleState};
 
-/// The instant that the histories mean by a number: in order, and all in the future.
+/// The instant for a number of a history. Greater numbers are later instants, and all are in the future.
 pub(crate) fn instant(number: u64) -> SystemTime {
     UNIX_EPOCH + Duration::from_secs(4_000_000_000 + number)
 }
@@ -17,7 +17,7 @@ fn number(instant: SystemTime) -> Option<u64> {
     since.as_secs().checked_sub(4_000_000_000)
 }
 
-/// A latest tick: the instant of a change, by the store's clock, or one of a history.
+/// The last tick of a schedule: the instant of a change, by the store's clock, or the number of an instant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Tick {
     Today,
@@ -59,7 +59,7 @@ pub(crate) struct Schedule {
     pub(crate) last_skipped: Option<u64>,
 }
 
-/// A schedule as a store tells of it, in the model's words.
+/// Converts a store's schedule into the model's.
 pub(crate) fn told(state: &ScheduleState) -> Schedule {
     let known = |at: Option<SystemTime>| at.and_then(number);
     Schedule {
@@ -86,8 +86,8 @@ pub(crate) struct Schedules {
 }
 
 impl Schedules {
-    /// Answers what a tick is answered that inserts nothing; `Ok` if its task is to be inserted now, and then
-    /// [`inserted`](Self::inserted) must follow.
+    /// Handles a tick. `Err` is the answer to a tick that inserts nothing. After `Ok` the caller must insert the task and then
+    /// call [`inserted`](Self::inserted).
     pub(crate) fn fire(&mut self, fire: &FireSpec, has_task: bool) -> Result<(), Fired> {
         let nothing = Schedule::default();
         let there = self.known.get(fire.schedule).unwrap_or(&nothing);
@@ -131,7 +131,7 @@ impl Schedules {
         Err(answer)
     }
 
-    /// What became of the task of a tick.
+    /// Notes what became of the task of a tick.
     pub(crate) fn inserted(&mut self, fire: &FireSpec, outcome: TickOutcome, task: Option<TaskId>) {
         let schedule = self.known.get_mut(fire.schedule).expect("it has just ticked");
         schedule.last_task = task.or(schedule.last_task);
@@ -179,7 +179,7 @@ impl Schedules {
         was_known
     }
 
-    /// The schedules that were defined or removed since the log had that length, each once, with what they are now.
+    /// The schedules that were defined or removed since the log had that length, each once, with their current definitions.
     pub(crate) fn changes(&self, since: usize) -> Vec<(String, Option<String>)> {
         let mut names: Vec<&str> = Vec::new();
         for name in self.log[since..].iter().rev() {

@@ -8,7 +8,7 @@ use crate::store::{Claim, Claims, Finish, Finished, Reopen, RunRef, SharedLimits
 
 use super::lab::*;
 
-/// A claim for that many free slots, and that much more.
+/// A claim for this many free slots, and for this many tasks beyond them.
 fn request(lab: &Lab, slots: usize, prefetch: usize) -> Claim {
     let mut claim = lab.request(slots + prefetch);
     claim.prefetch = prefetch;
@@ -44,7 +44,7 @@ pub(crate) async fn beyond_the_free_slots_a_claim_takes_only_what_may_run_twice(
 }
 
 pub(crate) async fn a_claim_ends_at_the_first_task_that_needs_a_slot(lab: Lab) {
-    // More than a look at the first few would find, and all alike but one.
+    // More tasks than a store would read at first, all alike but one.
     let added = backlog(&lab, &"r".repeat(40)).await;
     let urgent = lab.add(with(task("alpha"), |task| task.priority = 1)).await;
     let later = backlog(&lab, &("n".to_owned() + &"r".repeat(40))).await;
@@ -62,14 +62,14 @@ pub(crate) async fn tasks_of_every_name_and_queue_keep_their_order(lab: Lab) {
         let new = if n == 7 { task(name) } else { with_attempts(name, 3) };
         added.push(lab.add(with(new, |task| task.queue = queue.into())).await);
     }
-    // Nobody here knows it, so it stops nobody.
+    // The claims do not have its name, so it ends none of them.
     let unknown = lab.add(with(task("unknown"), |task| task.priority = 9)).await;
     assert_eq!(claim(&lab, 2, 20).await, (added[..7].to_vec(), true));
     assert_eq!(claim(&lab, 1, 2).await, (added[7..10].to_vec(), false));
     assert_eq!(claim(&lab, 0, 20).await, (added[10..].to_vec(), false));
     assert_eq!(lab.status(unknown).await, TaskStatus::Pending);
 
-    // Neither does one whose queue is full or paused.
+    // A task in a full or paused queue does not end a claim either.
     let full = lab.add(with(task("alpha"), |task| task.queue = "mail".into())).await;
     let paused = lab.add(with(task("alpha"), |task| task.queue = "reports".into())).await;
     lab.store.set_paused("reports".to_owned(), true).await.unwrap();
@@ -102,7 +102,7 @@ pub(crate) async fn a_queue_that_is_not_prefetched_from_needs_a_slot_for_each_ta
     assert_eq!(ask(9, 0).await, (added[5..].to_vec(), false));
 }
 
-/// Claims the one task there is; answers its run, and whether it came without a free slot.
+/// Claims the only task. Answers its run, and whether it was prefetched.
 async fn claim_only(lab: &Lab) -> (RunRef, bool) {
     let claims = lab.ask(request(lab, 0, 9)).await;
     if !claims.needs_slot {
@@ -129,7 +129,7 @@ pub(crate) async fn what_may_be_prefetched_is_what_a_lost_run_may_repeat(lab: La
         assert_eq!(lab.finish(run, success()).await, Finished::Applied(TaskStatus::Success));
     }
 
-    // What is given back is not counted; the last attempt is not prefetched.
+    // A run that is given back does not count as an attempt. The last attempt is not prefetched.
     lab.add(with_attempts("alpha", 2)).await;
     let mut came = Vec::new();
     for kind in [give_back(None), give_back(Some(AttemptOutcome::Snoozed)), retry(Duration::ZERO), success()]
@@ -140,7 +140,7 @@ pub(crate) async fn what_may_be_prefetched_is_what_a_lost_run_may_repeat(lab: La
     }
     assert_eq!(came, [true, true, true, false]);
 
-    // Nor what was just lost, until it has ended a run.
+    // After a lost run a task is not prefetched either, until a run of it has ended.
     lab.add(with(requeued(), |task| task.policy.to_mut().retries = 1)).await;
     let (lost, prefetched) = claim_only(&lab).await;
     assert!(prefetched);
@@ -198,7 +198,7 @@ pub(crate) async fn a_turn_prefetches_as_a_claim_does(lab: Lab) {
     let applied = Finished::Applied(TaskStatus::Success);
     let (finished, claimed, runs) = turn(vec![Finish::new(ended, success())], 1, 9).await;
     assert_eq!((finished, claimed), (vec![applied], (added[..3].to_vec(), true)));
-    // A retry of this very turn is the oldest, and its last attempt.
+    // The retry that this turn stores is the oldest task, and comes with its last attempt.
     let (finished, claimed, _) = turn(vec![Finish::new(runs[1], retry(Duration::ZERO))], 0, 9).await;
     assert_eq!((finished, claimed), (vec![Finished::Applied(TaskStatus::Pending)], (vec![], true)));
     let (finished, claimed, _) = turn(vec![], 2, 9).await;

@@ -60,7 +60,7 @@ pub(crate) async fn a_configuration_is_replaced_only_if_it_is_the_expected_one(l
     assert_eq!(stored().await, None);
     assert!(lab.store.queue_states().await.expect("states")[0].paused);
 
-    // Of many that replace the same one at once, one does.
+    // Of several calls that replace the same configuration at once, one succeeds.
     let replacing =
         (0..8).map(|n| lab.store.replace_queue("mail".to_owned(), None, Some(one.clone().max_size(n))));
     let replaced = futures_util::future::join_all(replacing).await;
@@ -68,7 +68,7 @@ pub(crate) async fn a_configuration_is_replaced_only_if_it_is_the_expected_one(l
 }
 
 pub(crate) async fn queues_tell_what_waits_for_how_long_and_what_ended_lately(lab: Lab) {
-    // Before the add: its answer may come a while after the task is there.
+    // Taken before the add, because the task is stored a while before the add returns.
     let since = Instant::now();
     lab.add(with(task("alpha"), |task| task.priority = -1)).await;
     tokio::time::sleep(Duration::from_millis(60)).await;

@@ -1,4 +1,4 @@
-//! Random histories, done to a store and to the model at once.
+//! Random histories, run on a store and on the model: both must give the same answers.
 
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -18,15 +18,15 @@ use super::lab::{LONG, Patience, instance as process, names};
 use super::model::{Entry, Model, State, word};
 use super::model_schedules::{Change, FireSpec, instant, told};
 
-/// Does histories, each to a fresh store; the first that the model does not agree with is made as short as it can be and
-/// shown. `PROPTEST_CASES=10000` makes it more.
+/// Runs random histories, each on a fresh store. Shortens the first one that differs from the model, and panics with it. The
+/// environment variable `PROPTEST_CASES` sets the number of histories.
 pub(crate) fn any_history_goes_as_the_model_says(stores: &Stores) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let mut config = Config { failure_persistence: None, ..Config::default() };
     if std::env::var_os("PROPTEST_CASES").is_none() {
         config.cases = stores.histories;
     }
-    // Milliseconds: a history that a store gets stuck in takes long each time.
+    // In milliseconds. Without this limit, it would take long to shorten a history in which the store gets stuck.
     config.max_shrink_time = 30_000;
     let outcome = TestRunner::new(config).run(&history(), |ops| match runtime.block_on(stores.open()) {
         Some(fixture) => runtime.block_on(compare(fixture, ops)).map_err(TestCaseError::fail),
@@ -57,7 +57,7 @@ pub(crate) struct World<'a> {
     runs: Vec<RunRef>,
     /// Every task there ever was.
     added: Vec<InsertTask>,
-    /// Up to where the changes of schedules have been heard: by the store's version, and in the model's log.
+    /// How far the changes of schedules have been read: the store's version, and the length of the model's log.
     heard: (u64, usize),
 }
 
@@ -82,7 +82,7 @@ impl<'a> World<'a> {
                 self.insert(by, groups).await
             }
             Op::InsertAgain { by, task } => match self.added.get(task % self.added.len().max(1)).cloned() {
-                // A duplicate was not stored, and one that was deleted is new again: either is an insert like others.
+                // A duplicate was not stored, and a deleted task is new again: either is an ordinary insert.
                 Some(task) => self.insert(by, vec![vec![task]]).await,
                 None => Ok(()),
             },
@@ -157,7 +157,7 @@ impl<'a> World<'a> {
                 let (version, length) = self.heard;
                 let answer = self.store.schedule_changes(version).await.unwrap();
                 self.heard = (answer.version, self.model.schedules.log_length());
-                // A process that knows nothing yet may hear of removals, which mean nothing to it.
+                // The answer to a process that knows nothing yet may have removals, or may not.
                 let matters =
                     |(_, definition): &(String, Option<String>)| version > 0 || definition.is_some();
                 let changed = answer.changed.into_iter().map(|state| (state.name, state.definition));
@@ -220,7 +220,7 @@ impl<'a> World<'a> {
         Ok(())
     }
 
-    /// Lets tasks wait that would be leased if their queue is idle, where the contract does not say if it is.
+    /// Turns `LeaseIfIdle` into `Wait` where the contract does not determine whether the queue is idle.
     fn decided(&self, mut groups: Vec<Vec<InsertTask>>) -> Vec<Vec<InsertTask>> {
         let tasks = || groups.iter().flatten();
         let expiring = tasks().any(|insert| insert.task.expires_at.is_some_and(|at| at <= SystemTime::now()));
@@ -232,7 +232,7 @@ impl<'a> World<'a> {
         groups
     }
 
-    /// Takes note of the fence of a task that was leased or held as it was inserted.
+    /// Notes the fence of a task that was leased or held as it was inserted.
     fn begun(&mut self, it: Inserted) -> Result<(), String> {
         let (InsertedAs::Leased { fence } | InsertedAs::Held { fence }) = it.kind else { return Ok(()) };
         let task = self.model.find(it.id).ok_or("a run of no task")?;
@@ -244,7 +244,7 @@ impl<'a> World<'a> {
         self.new_fence(RunRef::new(it.id, fence))
     }
 
-    /// A fence the store gave out must be greater than every one the task had.
+    /// Notes a fence that the store gave out. It must be greater than all earlier ones of the task.
     fn new_fence(&mut self, run: RunRef) -> Result<(), String> {
         let task = self.model.find(run.id).ok_or("a run of no task")?;
         if run.fence <= task.fence {
@@ -368,7 +368,7 @@ impl<'a> World<'a> {
         runs
     }
 
-    /// Lets a process lose everything it has, and waits until all of that was moved on.
+    /// Lets a process lose all its runs and holds, and waits until their tasks have been recovered.
     async fn lose(&mut self, by: usize, by_leaving: bool) -> Result<(), String> {
         let left = self.leased_to(by);
         let id = self.processes[by].id;
@@ -383,7 +383,7 @@ impl<'a> World<'a> {
         self.recover(left, 1 - by).await
     }
 
-    /// Waits until everything that was left has been moved on, and what has expired is cancelled.
+    /// Waits until the tasks of `left` have been recovered, and all expired tasks are cancelled.
     pub(super) async fn recover(&mut self, mut left: Vec<RunRef>, by: usize) -> Result<(), String> {
         let patience = Patience::new("the recovery of what a process left");
         loop {

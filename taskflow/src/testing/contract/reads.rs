@@ -1,4 +1,4 @@
-//! What can be asked: records, pages, numbers, queues, processes.
+//! Reads: records, pages, counts, queues and processes.
 
 use std::time::{Duration, SystemTime};
 
@@ -27,7 +27,7 @@ pub(crate) async fn ends_are_read_for_many_tasks_at_once(lab: Lab) {
     let succeeded = lab.ended(task("gamma"), TaskStatus::Success).await;
     let failed = lab.ended(task("delta"), TaskStatus::Failed).await;
     let nowhere = TaskId::new();
-    // In the order of the question, also twice.
+    // The answers have the order of the ids, and an id may come twice.
     let asked = vec![failed, waits, nowhere, runs.id, succeeded, waits];
     let ends = lab.store.ends(asked.clone()).await.unwrap();
     assert_eq!(ends[1], TaskEnd::Open(TaskStatus::Pending));
@@ -65,7 +65,7 @@ pub(crate) async fn an_outline_is_its_record_without_what_may_be_large(lab: Lab)
         }
         (record.result, record.progress) = (outline.result.clone(), None);
         record.attempts.clear();
-        // What a state keeps of its one attempt may be told.
+        // A store may put an attempt into an outline, or leave it out.
         let mut outline = outline;
         outline.attempts.clear();
         assert_eq!(serde_json::to_value(&record).unwrap(), serde_json::to_value(&outline).unwrap());
@@ -154,7 +154,7 @@ pub(crate) async fn pages_are_complete_without_duplicates_while_tasks_come_and_e
                 assert!(page.items.len() <= limit && (page.next.is_none() || page.items.len() == limit));
                 seen.extend(page.items.iter().map(|task| task.id));
                 assert!(seen.len() <= 50, "no end of pages");
-                // What is newer does not move what is older to another page.
+                // Newer tasks do not move older ones to another page.
                 let newer = lab.ended(task("gamma"), TaskStatus::Success).await;
                 assert!(!seen.contains(&newer));
                 after = page.next;
@@ -211,7 +211,7 @@ pub(crate) async fn oldest_first_pages_have_every_task_once(lab: Lab) {
             assert_eq!(seen, expected, "{filter:?}");
         }
     }
-    // Many ids are from one millisecond, and those of two inserts take turns.
+    // Many ids are from the same millisecond, and the ids of the two inserts alternate.
     let mut many: Vec<_> = (0..400).map(|_| task("gamma")).collect();
     many.sort_unstable_by_key(|task| task.id);
     let ids: Vec<_> = many.iter().map(|task| task.id).collect();
@@ -228,7 +228,7 @@ pub(crate) async fn oldest_first_pages_have_every_task_once(lab: Lab) {
         filter.after = Some(next);
     }
     assert_eq!(seen, ids);
-    // A page continues behind any id, in either order.
+    // A page can continue after any id, in either order.
     let behind = |order| TaskFilter::new().order(order).after(Cursor::after(all[20])).limit(2);
     assert_eq!(lab.ids(behind(Order::Oldest)).await, [all[21], all[22]]);
     assert_eq!(lab.ids(behind(Order::Newest)).await, [all[19], all[18]]);

@@ -24,11 +24,11 @@ pub struct Suite {
 }
 
 impl Suite {
-    /// The number of random histories of a suite that does not [say](Self::histories) another.
+    /// The default number of random [histories](Self::histories).
     pub const DEFAULT_HISTORIES: u32 = 50;
 
-    /// A suite of the stores that `open` returns. Each call returns a store without tasks. It may return `None` if there can
-    /// be no such store here, for example because its server is not installed: then the case does nothing.
+    /// A suite of the stores that `open` returns. Each call returns a store without tasks. It may return `None` if no
+    /// such store is available, for example because its server is not installed: then the case does nothing.
     #[must_use]
     pub fn new<O, F>(open: O) -> Self
     where
@@ -38,7 +38,7 @@ impl Suite {
         Self { stores: Stores::new(open, Self::DEFAULT_HISTORIES) }
     }
 
-    /// How many random histories each of the cases that have any compares with its model. The environment variable
+    /// Sets how many random histories each case with histories compares with its model. The environment variable
     /// `PROPTEST_CASES` takes precedence.
     #[must_use]
     pub fn histories(self, histories: u32) -> Self {
@@ -92,7 +92,7 @@ impl fmt::Debug for Suite {
     }
 }
 
-/// Two threads, so that what happens at once does.
+/// A runtime with two threads, so that concurrent calls really happen at the same time.
 fn runtime() -> Runtime {
     Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("threads for a runtime")
 }
@@ -102,13 +102,13 @@ fn message(panic: &(dyn Any + Send)) -> String {
     text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "panicked".to_owned())
 }
 
-/// Which cases a store passed. Shown as a list of one line for each, with the number of both.
+/// Which cases a store passed and which not. `Display` writes a line for each case, and the number of both.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct Report {
     /// The promises that the store keeps.
     pub passed: Vec<Case>,
-    /// The promises that it breaks, and what it did.
+    /// The promises that it breaks, each with the message of the panic.
     pub failed: Vec<(Case, String)>,
 }
 

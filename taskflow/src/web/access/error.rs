@@ -19,7 +19,7 @@ pub enum AccessError {
         /// The token's name.
         token: String,
     },
-    /// Two users or two tokens have one name.
+    /// Two users or two tokens have the same name.
     #[error("two of them are named `{name}`")]
     Twice {
         /// The name.

@@ -22,7 +22,7 @@ impl Loopback {
         if !is_loopback(peer.ip()) {
             return Self::IsNot("this dashboard answers only to clients on its own machine");
         }
-        // A page of another site may let its own name point to 127.0.0.1: then the host is that name.
+        // Another site may point its own name to 127.0.0.1 (DNS rebinding). Then the host is that name.
         match host(parts) {
             Some(host) if names_loopback(host) => Self::Is,
             _ => Self::IsNot(

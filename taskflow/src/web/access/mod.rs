@@ -27,13 +27,13 @@ use loopback::Loopback;
 use tokens::Tokens;
 use users::Users;
 
-/// Who may use the dashboard and the API. There is no [`Admin`](super::Admin) without one.
+/// Who may use the dashboard and the API. Each [`Admin`](super::Admin) needs one.
 ///
 /// | | for |
 /// |---|---|
 /// | [`users`](Self::users) | people with a name and a password |
 /// | [`tokens`](Self::tokens) | programs, with `Authorization: Bearer` |
-/// | [`from_request`](Self::from_request) | the login of the host application: the best way inside one |
+/// | [`from_request`](Self::from_request) | the login of the host application: the best way if there is one |
 /// | [`loopback`](Self::loopback) | development: everybody on this machine |
 /// | [`open_to_anyone`](Self::open_to_anyone) | networks in which everybody may do everything |
 ///
@@ -73,11 +73,11 @@ impl fmt::Debug for Kind {
 }
 
 impl Access {
-    /// People who log in with a name and a password. Their sessions are kept in the store, so they hold in every process
-    /// that has the same users, and end everywhere.
+    /// People who log in with a name and a password. Their sessions are kept in the store, so they are valid in every
+    /// process that has the same users, and a logout ends them everywhere.
     ///
     /// # Errors
-    /// If a password hash is not one, or a name is used twice.
+    /// If a password hash is not an argon2 hash, or a name is invalid or used twice.
     pub fn users(users: impl IntoIterator<Item = User>) -> Result<Self, AccessError> {
         Ok(Self(vec![Kind::Users(Arc::new(Users::new(users)?))]))
     }
@@ -85,13 +85,14 @@ impl Access {
     /// Programs that send `Authorization: Bearer` with a token.
     ///
     /// # Errors
-    /// If the hash of a token is not one, or a name is used twice.
+    /// If the hash of a token is not a SHA-256, or a name is invalid or used twice.
     pub fn tokens(tokens: impl IntoIterator<Item = Token>) -> Result<Self, AccessError> {
         Ok(Self(vec![Kind::Tokens(Arc::new(Tokens::new(tokens)?))]))
     }
 
     /// The login of the host application: a function that finds the actor of a request, for example by the
-    /// application's session or a header of its proxy. `None` lets the request in as nobody.
+    /// application's session or a header of its proxy. `None` means that it knows no actor: the request is
+    /// refused with 401, unless another access (see [`or`](Self::or)) knows one.
     ///
     /// ```
     /// use taskflow::web::{Access, Actor, Role};
@@ -111,7 +112,7 @@ impl Access {
 
     /// Everybody on this machine, as an [`Admin`](Role::Admin) named `loopback`: for development. Both the client's address and
     /// the `Host` that it asked for must be loopback, so that no web page can reach it by a name of its own. The server must
-    /// give the address: `into_make_service_with_connect_info::<SocketAddr>()`.
+    /// provide the address: `into_make_service_with_connect_info::<SocketAddr>()`.
     #[must_use]
     pub fn loopback() -> Self {
         Self(vec![Kind::Loopback(Actor::new("loopback", Role::Admin))])
@@ -123,7 +124,7 @@ impl Access {
         Self(vec![Kind::Open(Actor::new("anyone", Role::Admin))])
     }
 
-    /// This access, and for requests that it does not know, the other one.
+    /// Tries this access first, and then the other one, for requests in which this one finds no actor.
     #[must_use]
     pub fn or(mut self, other: Self) -> Self {
         self.0.extend(other.0);
@@ -147,7 +148,7 @@ impl Access {
         })
     }
 
-    /// The actor of a request; `None` for nobody.
+    /// The actor of a request; `None` if no access knows one.
     pub(in crate::web) async fn actor(&self, parts: &Parts, site: &Site) -> Result<Option<Actor>, Problem> {
         let mut refused = None;
         for kind in &self.0 {
@@ -169,7 +170,7 @@ impl Access {
             }
         }
         match refused {
-            // Otherwise the person could log in, or the program send its token.
+            // If there is another access, the answer is 401: then a person can log in, or a program send its token.
             Some(why) if self.0.len() == 1 => {
                 Err(Problem::new(http::StatusCode::FORBIDDEN, "forbidden", "Only from this machine", why))
             }

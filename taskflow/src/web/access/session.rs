@@ -12,7 +12,7 @@ use crate::web::origin::host;
 use crate::web::problem::Problem;
 use crate::web::site::Site;
 
-/// The cookie. With this prefix, browsers take it only over TLS, for the whole host, from the host itself.
+/// The cookie over TLS. With the prefix `__Host-`, browsers accept it only over TLS, for all paths, from the host itself.
 const COOKIE: &str = "__Host-taskflow";
 
 /// The cookie on plain http.

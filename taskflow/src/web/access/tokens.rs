@@ -23,7 +23,7 @@ pub struct Token {
 }
 
 impl Token {
-    /// A token with that SHA-256, in hexadecimal. Its name is that of the actor.
+    /// A token by its SHA-256 in hexadecimal. `name` is the name of its actor.
     pub fn new(name: impl Into<std::sync::Arc<str>>, sha256: impl Into<String>, role: Role) -> Self {
         Self::of(sha256, Actor::new(name, role))
     }
@@ -33,7 +33,7 @@ impl Token {
         Self { sha256: sha256.into(), actor }
     }
 
-    /// A new token, and its SHA-256. Give the first to the program, and configure the second.
+    /// Makes a new token, and its SHA-256. Give the token to the program, and the SHA-256 to [`new`](Self::new).
     #[must_use]
     pub fn generate() -> (String, String) {
         let secret = format!("tf_{}", BASE64_URL_SAFE_NO_PAD.encode(random()));

@@ -32,7 +32,7 @@ pub struct User {
 }
 
 impl User {
-    /// A user with that name, that argon2 hash of the password in PHC format, and that role.
+    /// A user with a name, the argon2 hash of the password in PHC format, and a role.
     pub fn new(name: impl Into<Arc<str>>, password_hash: impl Into<String>, role: Role) -> Self {
         Self::of(password_hash, Actor::new(name, role))
     }
@@ -61,7 +61,7 @@ impl std::fmt::Debug for Users {
     }
 }
 
-/// A hash of nothing that anybody knows, so that an unknown name takes as long as a known one.
+/// The hash of a random password, so that the check of an unknown name takes as long as that of a known one.
 static NOBODY: LazyLock<String> = LazyLock::new(|| User::hash_password(&hex(&random())));
 
 impl Users {
@@ -80,7 +80,7 @@ impl Users {
         Ok(Self { users: all, checks: Semaphore::new(AT_ONCE) })
     }
 
-    /// Whether this is the password of that user. It takes as long for a name that does not exist.
+    /// The user of this name, if this is the right password. It takes as long for a name that does not exist.
     pub(crate) async fn check(&self, seam: &Seam, name: &str, password: String) -> Option<&User> {
         let user = self.find(name);
         let hash = user.map_or_else(|| NOBODY.clone(), |user| user.hash.clone());

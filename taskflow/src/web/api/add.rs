@@ -33,9 +33,9 @@ const FIELDS: [&str; 16] = [
 #[derive(Serialize)]
 struct Added {
     id: TaskId,
-    /// Another task has the idempotency key; the id is its id, and nothing was added.
+    /// Another task has the idempotency key: nothing was added, and `id` is the id of that task.
     duplicate: bool,
-    /// The task with that run key was replaced.
+    /// The task replaced another one with the same run key.
     replacement: bool,
 }
 
@@ -46,7 +46,7 @@ pub(super) async fn add(call: Call) -> Result<Response, Problem> {
     let handle = call.console().add(&by, task).await.map_err(|error| {
         let mut problem = Problem::from(error);
         if problem.code == "unknown_queue" {
-            // The queue is no part of the address, but a field.
+            // The queue is a field of the body, not a part of the path: so 422, not 404.
             problem.status = StatusCode::UNPROCESSABLE_ENTITY;
         }
         problem
@@ -87,7 +87,7 @@ async fn new_task(call: &Call, fields: &mut Fields) -> Result<NewTask, Problem> 
     task.run_key = fields.text("run_key")?;
     task.concurrency_key = fields.text("concurrency_key")?;
     task.tags = fields.take("tags", "an object of texts")?.unwrap_or_default();
-    // The span of the request comes first, if there is one.
+    // A current span with a trace takes precedence over the headers of the request.
     if !call.console().tasks().is_in_a_trace() {
         task.trace = trace_of(&call.parts.headers);
     }

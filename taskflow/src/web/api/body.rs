@@ -1,4 +1,4 @@
-//! The fields of JSON bodies. A field that a route does not have is refused, and `null` differs from a field that is absent.
+//! The fields of JSON bodies. A field that a route does not have is refused. `null` can be told from a field that is absent.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
@@ -23,11 +23,11 @@ pub(super) struct Fields {
 }
 
 impl Fields {
-    /// Reads the body. No body is an empty object.
+    /// Reads the body. A missing body counts as an empty object.
     pub(super) async fn read(call: &Call, known: &[&str]) -> Result<Self, Problem> {
         let fields = match call.header(&CONTENT_TYPE) {
             Some(_) => call.json().await?,
-            // A browser sends a body without a type only from a script of this site.
+            // Without a body, no type is needed. A body without a type is refused: a page of another site can send that.
             None if call.bytes(0).await.is_ok() => BTreeMap::new(),
             None => call.json().await?,
         };

@@ -1,4 +1,4 @@
-//! The pulse of everything, as server-sent events.
+//! The pulse (counts and queues, as they change) as server-sent events.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,12 +14,12 @@ use crate::web::stream::{answer, event};
 
 #[derive(Serialize)]
 struct Pulse<'a> {
-    /// Of the whole store; `null` for an actor of some queues.
+    /// Of the whole store; `null` if the actor does not see all queues.
     counts: Option<Counts>,
     queues: BTreeMap<&'a str, Queue>,
     /// Whether tasks have changed since the last pulse.
     changed: bool,
-    /// The error of the store, if it is away: the numbers are those of the last read.
+    /// The error of the store, if the last read failed. The numbers are then those of the last successful one.
     degraded: Option<&'a str>,
 }
 
@@ -32,7 +32,7 @@ struct Queue {
     paused: bool,
 }
 
-/// The numbers of the store as they change. Whoever is slow gets the latest ones only.
+/// The numbers of the store as they change. A slow client gets only the latest ones.
 pub(super) async fn pulse(call: Call) -> Result<Response, Problem> {
     let call = Arc::new(call);
     let beats = call.desk.live.stream(call.console().tasks())?;

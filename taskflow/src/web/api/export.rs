@@ -40,7 +40,7 @@ async fn export(
     disposition: &'static str,
 ) -> Result<Response, Problem> {
     let filter = filter(&call).await?.limit(PAGE);
-    // The first page is read here, so that a store that is away is told by the status.
+    // Read the first page here, so that the status of the answer can say that the store failed.
     let first = call.console().tasks().list(filter.clone()).await?;
     let mut parts = VecDeque::new();
     if matches!(format, Format::Csv) {

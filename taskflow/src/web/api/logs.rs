@@ -21,7 +21,7 @@ const LEVELS: [&str; 4] = ["debug", "info", "warn", "error"];
 #[derive(Serialize)]
 struct Lines {
     lines: Vec<NumberedLine>,
-    /// The number after which the next page begins.
+    /// The `after` of the next page; `null` on the last one.
     next: Option<usize>,
 }
 
@@ -53,7 +53,7 @@ pub(super) async fn show(call: Call) -> Result<Response, Problem> {
     Ok(json(StatusCode::OK, &Lines { lines, next }))
 }
 
-/// The lines of a task behind the one with that number.
+/// The lines of a task after the one with this number.
 async fn after_line(console: &Console, id: TaskId, after: usize) -> Result<Vec<NumberedLine>, AdminError> {
     let lines = console.tasks().logs(id).await?.ok_or(AdminError::NoTask { id })?;
     Ok(lines.into_iter().enumerate().skip(after).map(|(at, line)| NumberedLine::new(at + 1, line)).collect())

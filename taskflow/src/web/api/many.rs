@@ -1,4 +1,4 @@
-//! Acts on many tasks, and the operations that they become.
+//! Acts on many tasks, and the operations that they start.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
@@ -15,7 +15,7 @@ use crate::model::TaskId;
 use crate::web::call::{Call, json};
 use crate::web::problem::Problem;
 
-/// How long a request waits for a short operation.
+/// How long a request waits for its operation to end, before it answers 202.
 const WITHIN: Duration = Duration::from_secs(1);
 
 pub(super) async fn cancel(call: Call) -> Result<Response, Problem> {
@@ -32,12 +32,12 @@ pub(super) async fn delete(call: Call) -> Result<Response, Problem> {
 
 async fn act(call: Call, verb: Verb) -> Result<Response, Problem> {
     let fields = ["filter", "ids", "dry_run", "frozen_at", "expect", "reason", "spread"];
-    // Only tries are spread.
+    // Only a retry can be spread.
     let number = fields.len() - usize::from(verb != Verb::Retry);
     let mut fields = Fields::read(&call, &fields[..number]).await?;
     let spread = fields.seconds("spread")?;
     let frozen_at = fields.instant("frozen_at")?;
-    // Relative times mean the same as in the preview.
+    // Relative times count from the instant of the preview, so that they mean the same as there.
     let selection = selection(&mut fields, frozen_at.unwrap_or_else(|| call.now()))?;
     let is_dry = fields.take("dry_run", "`true` or `false`")?.unwrap_or(false);
     let expect = fields.take::<u64>("expect", "a whole number, the `n` of the preview")?;

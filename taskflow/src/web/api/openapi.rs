@@ -15,7 +15,7 @@ const SCHEMAS: &str = include_str!("schemas.json");
 
 static DOCUMENT: OnceLock<Value> = OnceLock::new();
 
-/// What each field of a query string is, besides the words of filters.
+/// The name, the type and the description of each field of a query string, besides the words of filters.
 const FIELDS: [(&str, &str, &str); 18] = [
     ("q", "string", "A filter as in the search box: `status:failed name:send_email since:6h`"),
     ("limit", "integer", "The most items of a page, 1 to 1,000; default 100"),
@@ -41,7 +41,7 @@ const FIELDS: [(&str, &str, &str); 18] = [
     ("to", "string", "The end: RFC 3339, a date in UTC, or `-6h`; default now"),
 ];
 
-/// Describes these routes, once.
+/// Makes the document of these routes; only the first call does.
 pub(crate) fn describe(routes: impl Iterator<Item = &'static Route>) {
     DOCUMENT.get_or_init(|| document(routes));
 }

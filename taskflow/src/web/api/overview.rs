@@ -26,7 +26,7 @@ pub(super) async fn show(call: Call) -> Result<Response, Problem> {
     Ok(json(StatusCode::OK, &overview))
 }
 
-/// The counts of the actor's queues.
+/// The counts of the actor's queues, and whether they are exact.
 async fn counts(call: &Call) -> Result<(Counts, bool), Problem> {
     let (mut counts, mut exact) = (Counts::default(), true);
     for status in TaskStatus::ALL {

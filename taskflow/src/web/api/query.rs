@@ -7,7 +7,7 @@ use crate::model::{Cursor, Order, TaskFilter};
 use crate::web::call::Call;
 use crate::web::problem::Problem;
 
-/// The fields of a page.
+/// The default of `limit`.
 const DEFAULT_LIMIT: usize = 100;
 
 /// The tasks that the query string selects, of those that the actor may see.
@@ -28,7 +28,7 @@ pub(super) async fn filter(call: &Call) -> Result<TaskFilter, Problem> {
     Ok(call.actor.narrow(grammar::filter(pairs, call.now())?))
 }
 
-/// `limit`: from 1 to `most`.
+/// `limit`: from 1 to `most`; default 100.
 pub(super) fn limit(call: &Call, most: usize) -> Result<usize, Problem> {
     number(call, "limit", 1..=most).map(|limit| limit.unwrap_or(DEFAULT_LIMIT.min(most)))
 }
@@ -49,7 +49,7 @@ pub(super) fn number(
     }
 }
 
-/// `after`: the `next` of another page.
+/// `after`: the `next` of the page before.
 pub(super) fn cursor(call: &Call) -> Result<Option<Cursor>, Problem> {
     let Some(text) = call.field("after") else { return Ok(None) };
     let id = text.parse().map_err(|_| {

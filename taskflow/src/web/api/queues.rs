@@ -69,7 +69,7 @@ pub(super) async fn set(call: Call) -> Result<Response, Problem> {
     show(call).await
 }
 
-/// What a body says of the limits: for each of them its new value, if it is there.
+/// The limits in a body: for each limit its new value, or `None` if the body does not name it.
 #[derive(Debug)]
 struct Patch {
     concurrency: Option<Option<usize>>,

@@ -1,4 +1,4 @@
-//! Statistics: what tasks did in some time, and how long it took.
+//! Statistics: what tasks did in a period, and how long it took.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use crate::model::{Stats, StatsBy, StatsFilter, TaskFilter};
 use crate::web::call::{Call, json};
 use crate::web::problem::Problem;
 
-/// The time that is shown without `from`.
+/// The period without `from` and `to`.
 const LAST: Duration = Duration::from_secs(3600);
 
 pub(super) async fn show(call: Call) -> Result<Response, Problem> {
@@ -42,7 +42,7 @@ pub(super) async fn show(call: Call) -> Result<Response, Problem> {
     Ok(json(StatusCode::OK, &StatsView::of(&stats)))
 }
 
-/// The statistics that the actor may see. An actor of some queues sees them by queue, or for one queue.
+/// The statistics that the actor may see. An actor that is narrowed to some queues must group by queue or name one queue.
 async fn read(call: &Call, filter: StatsFilter, by: StatsBy) -> Result<Stats, Problem> {
     let tasks = call.console().tasks();
     if call.actor.sees_all_queues() {

@@ -50,7 +50,8 @@ struct Names {
     tag_keys: Vec<String>,
 }
 
-/// The known names that contain a text: from the catalogue and the newest tasks, so nothing is searched.
+/// Names of tasks, queues and tag keys that contain a text. They come from the catalogue, the queues and the newest tasks, so
+/// no search is needed.
 pub(super) async fn names(call: Call) -> Result<Response, Problem> {
     let text = call.field("q").unwrap_or_default().to_lowercase();
     let holds = |name: &String| name.to_lowercase().contains(&text);
@@ -66,7 +67,7 @@ pub(super) async fn names(call: Call) -> Result<Response, Problem> {
     Ok(json(StatusCode::OK, &names))
 }
 
-/// A whole task. It may be kept, and is asked for again by its `ETag`.
+/// A whole task. A client may cache it, but must ask with its `ETag` each time whether it is still current.
 pub(super) async fn show(call: Call) -> Result<Response, Problem> {
     let record = call.console().task(&call.actor, call.id()?).await?;
     let mut response = json(StatusCode::OK, &whole(&call, record));
@@ -112,7 +113,7 @@ struct Opened {
     lines: Vec<NumberedLine>,
 }
 
-/// Whoever may do this may see everything, so nothing is redacted.
+/// An actor with the permission for this may see everything, so nothing is redacted.
 pub(super) async fn open(call: Call) -> Result<Response, Problem> {
     let (id, by) = (call.id()?, body::by(&call).await?);
     let opened = call.console().open(&by, id).await?;
@@ -127,7 +128,7 @@ pub(super) async fn delete(call: Call) -> Result<Response, Problem> {
     Ok(empty())
 }
 
-/// 204.
+/// The answer 204, without a body.
 pub(super) fn empty() -> Response {
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::NO_CONTENT;

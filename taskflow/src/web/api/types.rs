@@ -23,7 +23,7 @@ pub(super) async fn show(call: Call) -> Result<Response, Problem> {
     let none = || AdminError::NotFound { what: "type of task", name: name.to_owned() };
     let info = found.ok_or_else(none)?;
     let filter = StatsFilter::last(DAY).name(info.name.as_str());
-    // Statistics are of a name in all queues.
+    // The statistics of a name cover all queues.
     let last_day = match call.actor.sees_all_queues() {
         true => Some(call.console().tasks().stats(filter).await?.total()),
         false => None,

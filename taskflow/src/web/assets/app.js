@@ -1,4 +1,4 @@
-// The dashboard is complete without this file. It adds live numbers, keys, copies, and questions before acts.
+// The dashboard is complete without this file. It adds live numbers, keys, copy buttons and confirmations.
 (() => {
 "use strict";
 const root = document.documentElement;
@@ -31,7 +31,7 @@ async function copy(text) {
  toast(document.execCommand("copy") ? "Copied" : "Press Ctrl+C"); area.remove();
 }
 
-/* Questions: the form goes off only after a yes */
+/* Confirmations: a form is sent only after a yes */
 function ask(title, text, label, danger) {
  return new Promise((done) => {
   const it = make("dialog"), pad = make("form", "pad"), row = make("div", "buttons");
@@ -61,7 +61,7 @@ function numbers(values) {
   const cell = it.closest(".strip a"); if (cell) cell.classList.toggle("zero", text === "0");
  }
 }
-/* A region is left alone while somebody uses it: focus, a tick, typed text, marked text, an open menu. */
+/* A region in use is not refreshed: it has the focus, a tick, typed or marked text, or an open menu. */
 function busy(region) {
  const at = document.activeElement, marked = getSelection();
  return (at && at !== region && region.contains(at)) || $("input[name]:checked", region) || $("details[open]", region) || $("dialog[open]")
@@ -133,7 +133,7 @@ function connect() {
   if (source && source.readyState === EventSource.CLOSED) {source = null; polling = setInterval(() => quiet(poll()), 5000);}
  });
 }
-/* Without a stream, the page asks. */
+/* Without a stream, the page polls. */
 async function poll() {
  const page = await fetched(address("page"));
  state("on");
@@ -159,7 +159,7 @@ function follow() {
  on(task, "status", () => quiet(refreshTask()));
  on(task, "end", () => {unfollow(); quiet(refreshTask());});
  on(task, "gone", () => {unfollow(); toast("The record has been deleted");});
- // The server counts from the lines that this page has, so a stream that broke off begins anew.
+ // A new stream begins after the lines that this page has, so none is lost.
  on(task, "error", () => {unfollow(); setTimeout(follow, 2000);});
 }
 const LEVELS = ["debug", "info", "warn", "error"];

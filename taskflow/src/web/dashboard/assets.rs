@@ -1,4 +1,4 @@
-//! The three files that pages load: embedded, under names with a hash, so that browsers keep them for ever.
+//! The three files that pages load. They are embedded in the program, under names with a hash, so browsers keep them for ever.
 
 use std::sync::LazyLock;
 
@@ -28,7 +28,7 @@ pub(crate) static CSS_NAME: LazyLock<String> = LazyLock::new(|| format!("app.{}.
 pub(crate) static JS_NAME: LazyLock<String> = LazyLock::new(|| format!("app.{}.js", hash(JS)));
 static ICON_HASH: LazyLock<String> = LazyLock::new(|| hash(ICON));
 
-/// The name of the icon in the colour of an environment; the empty one is that of taskflow.
+/// The name of the icon in the colour of an environment; `""` is the colour without an environment.
 pub(crate) fn icon_name(accent: &str) -> String {
     format!("icon-{accent}.{}.svg", &*ICON_HASH)
 }

@@ -1,4 +1,4 @@
-//! What costs more than a glance and several pages show: statistics, and groups of failures.
+//! A cache for values that are expensive to read and that several pages show: statistics, and groups of failures.
 
 use std::any::Any;
 use std::collections::HashMap;
@@ -10,7 +10,7 @@ use tokio::sync::Mutex;
 use crate::seam::{Instant, Seam};
 use crate::web::live::rest;
 
-/// The most shared values.
+/// How many values are kept, at most.
 const MAX_SLOTS: usize = 64;
 
 /// A shared value.
@@ -28,7 +28,8 @@ type Slots = HashMap<String, Arc<Mutex<Option<Slot>>>>;
 pub(crate) struct Cache(parking_lot::Mutex<Slots>);
 
 impl Cache {
-    /// The value of that key: that of the last read, if it is as fresh as a beat of the pulse must be, else that of a new one. Readers of one key at the same time share it.
+    /// The value of this key: of the last read if it is fresh, else of a new read. Like a beat of the pulse, it is fresh for 20
+    /// times as long as its read took, at least 1 s and at most 30 s. Simultaneous callers share one read.
     ///
     /// # Errors
     /// Those of the read.
@@ -41,7 +42,7 @@ impl Cache {
         let slot = {
             let mut slots = self.0.lock();
             if slots.len() >= MAX_SLOTS && !slots.contains_key(&key) {
-                // The keys come from addresses, so their number is not bounded by itself.
+                // The keys come from URLs, so clients can make any number of them.
                 slots.clear();
             }
             Arc::clone(slots.entry(key).or_default())

@@ -1,4 +1,4 @@
-//! Charts as the numbers of SVG attributes: the templates draw them, without styles of their own.
+//! Computes the SVG attributes of charts. The templates draw them, and the style sheet colours them.
 
 use std::fmt::Write as _;
 use std::time::{Duration, SystemTime};
@@ -38,7 +38,7 @@ pub(crate) struct Label {
     pub(crate) text: String,
 }
 
-/// A column of the throughput chart: its bars, and a strip over its whole height that says its numbers.
+/// A column of the throughput chart: its bars, and a strip over its whole height with its numbers as the title.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Column {
     pub(crate) bars: Vec<Rect>,
@@ -53,9 +53,9 @@ pub(crate) struct Throughput {
     /// Horizontal lines with their labels at the left.
     pub(crate) grid: Vec<Label>,
     pub(crate) ticks: Vec<Label>,
-    /// The points of each part of the line: it breaks off at minutes in which no task started.
+    /// The points of each part of the wait line, which breaks off at minutes in which no task started.
     pub(crate) waits: Vec<String>,
-    /// What the top of the chart means for the line.
+    /// The wait at the top of the chart; empty if no task waited.
     pub(crate) wait_top: String,
     pub(crate) step: String,
     pub(crate) is_empty: bool,
@@ -160,7 +160,7 @@ fn rect(class: &'static str, x: f64, y: f64, width: f64, height: f64) -> Rect {
     Rect { class, x, y, width, height }
 }
 
-/// The top of a scale that holds `most`, and into how many parts it divides.
+/// The top of a scale that has room for `most`, and the number of parts into which it is divided.
 fn scale(most: u64) -> (u64, u64) {
     let mut unit = 1;
     loop {
@@ -202,7 +202,7 @@ pub(crate) fn short(n: u64) -> String {
     }
 }
 
-/// The points of a line of 90 × 22 over these values; empty for less than two.
+/// The points of a line of 90 × 22 over these values; empty for fewer than two values, and if all are zero.
 pub(crate) fn sparkline(values: &[u64]) -> String {
     if values.len() < 2 || values.iter().all(|n| *n == 0) {
         return String::new();
@@ -259,7 +259,7 @@ pub(crate) fn life(record: &TaskRecord, now: SystemTime) -> Life {
     let earlier = record.attempts.len().saturating_sub(DRAWN);
     let drawn = &record.attempts[earlier..];
     let mut lengths = Vec::with_capacity(drawn.len() * 2);
-    // Waits and runs take turns; what came before the first drawn attempt is one wait.
+    // The lengths alternate: a wait, a run, a wait, … If earlier attempts are not drawn, the first wait has no length.
     let mut last = if earlier == 0 { due(record) } else { drawn[0].started_at };
     let (mut waited, mut ran, mut backed_off) = (Duration::ZERO, Duration::ZERO, Duration::ZERO);
     for (at, attempt) in record.attempts.iter().enumerate() {
@@ -347,13 +347,14 @@ pub(crate) fn life(record: &TaskRecord, now: SystemTime) -> Life {
     life
 }
 
-/// When a task could have begun: its add, or the time it was scheduled for.
+/// When a task could have begun: its add, or the time it was scheduled for, whichever is later.
 pub(crate) fn due(record: &TaskRecord) -> SystemTime {
     record.scheduled_for.map_or(record.created_at, |at| at.max(record.created_at))
 }
 
-/// Widths for parts of these lengths, gaps and bars in turn, and whether they are to scale. Parts too short to be seen get
-/// the least width; if that hides much of the rest, the scale is that of roots.
+/// Widths for parts of these lengths, gaps and bars in turn, and whether they are to scale. Each part has a least width, and a
+/// share of the free width in proportion to its length. If a run is shorter than a 60th of the longest part, the shares are
+/// those of the lengths to the power 0.3: then they are not to scale.
 fn widths(lengths: &[Duration]) -> (Vec<f64>, bool) {
     let least = |at: usize| {
         if at % 2 == 1 {
@@ -384,7 +385,8 @@ pub(crate) struct Histogram {
     pub(crate) last: String,
 }
 
-/// Draws buckets of (upper bound, count), without the empty ones at both ends. `run` is the run to mark.
+/// Draws buckets of (upper bound, count), from one before the first that is used to one after the last. `run` is the run to mark;
+/// its bucket counts as used.
 pub(crate) fn histogram(buckets: &[(Duration, u64)], run: Option<Duration>) -> Histogram {
     let is_used = |(_, n): &(Duration, u64)| *n > 0;
     let (Some(first), Some(last)) = (buckets.iter().position(is_used), buckets.iter().rposition(is_used))

@@ -26,7 +26,7 @@ pub(crate) struct Frame {
     pub(crate) home: String,
     pub(crate) site: Arc<str>,
     pub(crate) page: String,
-    /// Which part of the navigation the page belongs to.
+    /// The key of the navigation item to which the page belongs.
     pub(crate) at: &'static str,
     pub(crate) environment: Option<String>,
     pub(crate) accent: &'static str,
@@ -34,16 +34,16 @@ pub(crate) struct Frame {
     pub(crate) css: &'static str,
     pub(crate) js: &'static str,
     pub(crate) search: String,
-    /// What the search box suggests.
+    /// The suggestions of the search box.
     pub(crate) words: Vec<String>,
     pub(crate) actor: String,
     pub(crate) role: &'static str,
     pub(crate) may_sign_out: bool,
     pub(crate) is_open: bool,
     pub(crate) nav: Vec<Item>,
-    /// Since when and why the store is in trouble; empty while it is well.
+    /// A sentence about the trouble of the store; empty while it is well.
     pub(crate) degraded: String,
-    /// What the last form did.
+    /// A sentence about what the last form did.
     pub(crate) notice: &'static str,
     pub(crate) version: &'static str,
 }
@@ -121,7 +121,7 @@ impl Frame {
     }
 }
 
-/// The trouble of the store, in a sentence; empty while it is well.
+/// A sentence about the trouble of the store; empty while it is well.
 pub(crate) fn degraded(call: &Call, beat: Option<&Beat>) -> String {
     let health = call.console().tasks().health();
     let away = beat.and_then(|beat| beat.away.clone());
@@ -138,7 +138,7 @@ pub(crate) fn degraded(call: &Call, beat: Option<&Beat>) -> String {
     }
 }
 
-/// The sentence for a form that has been carried out, by the word in the address.
+/// The sentence about a form that has been carried out. `did` is the word for it in the URL.
 fn notice(did: &str) -> Option<&'static str> {
     Some(match did {
         "retry" => "The task runs again.",
@@ -162,9 +162,9 @@ fn notice(did: &str) -> Option<&'static str> {
     })
 }
 
-/// What the search box offers.
+/// The suggestions of the search box.
 fn words(beat: &Beat, actor: &Actor) -> Vec<String> {
-    // A search cannot name other keys.
+    // A search cannot name a key with a space or a colon.
     let is_word = |key: &String| !key.contains(|c: char| c.is_whitespace() || c == ':');
     let tags = beat.rare.tag_keys.seen_by(actor).into_iter().filter(is_word);
     let tags = tags.map(|key| format!("tag.{key}:")).take(50);
@@ -201,13 +201,13 @@ pub(crate) struct Cell {
 /// The pending tasks that are not due yet.
 pub(crate) struct NotDue {
     pub(crate) all: u64,
-    /// Those that an attempt has failed of, if they were few enough to be counted.
+    /// Those that wait for another attempt, if they were few enough to be counted.
     retrying: Option<u64>,
 }
 
 impl NotDue {
     pub(crate) fn of(beat: &Beat) -> Self {
-        // The queues are read after the counts, so a few more tasks may be later than were pending.
+        // The queues are read after the counts. Meanwhile, more tasks may have been scheduled than were pending before.
         let all = beat.queues.iter().map(|queue| queue.scheduled).sum::<u64>().min(beat.counts.pending);
         Self { all, retrying: beat.rare.retrying }
     }
@@ -318,7 +318,7 @@ pub(crate) fn strip(beat: &Beat, actor: &Actor) -> Vec<Cell> {
     strip
 }
 
-/// Tasks that ended without success and wait for a person, if the actor sees all queues.
+/// How many tasks of all queues failed, were interrupted or were rejected. Show it only to an actor that sees all queues.
 pub(crate) fn needing_a_person(beat: &Beat) -> u64 {
     beat.counts.failed + beat.counts.interrupted + beat.counts.rejected
 }
@@ -326,7 +326,7 @@ pub(crate) fn needing_a_person(beat: &Beat) -> u64 {
 /// The most queues in one event of the pulse.
 const MAX_QUEUES: usize = 24;
 
-/// All numbers that pages show, by their keys.
+/// The numbers that pages keep current, by their keys. Of the queues, only the first 24 are among them.
 pub(crate) fn values(beat: &Beat, actor: &Actor) -> BTreeMap<String, String> {
     let mut values: BTreeMap<_, _> =
         strip(beat, actor).into_iter().map(|cell| (cell.key, cell.value)).collect();
@@ -369,7 +369,7 @@ pub(crate) fn headline(beat: &Beat, actor: &Actor) -> String {
     parts.join(" · ")
 }
 
-/// The address of the overview: a nested router is not called with a slash behind its prefix.
+/// The path of the overview. axum does not call a nested router for its prefix with a slash, so the path ends without one.
 pub(crate) fn home(base: &str) -> &str {
     if base.is_empty() { "/" } else { base }
 }
@@ -385,7 +385,7 @@ pub(crate) fn query<K: AsRef<str>, V: AsRef<str>>(pairs: impl IntoIterator<Item 
     if any { format!("?{}", query.finish()) } else { String::new() }
 }
 
-/// What stays as it is in a segment of a path.
+/// The characters that are percent-encoded in a segment of a path: all but ASCII letters, digits, `-`, `_`, `~` and `.`.
 const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'~').remove(b'.');
 
 /// A name as one segment of a path.
@@ -413,12 +413,13 @@ fn html(status: StatusCode, text: String) -> Response {
     response
 }
 
-/// A page; or, for a reader that asks for a part of it to refresh what it shows, 304 if nothing has changed.
+/// A page. A request with the field `part` comes from an open page that refreshes itself: it gets 304 if nothing has changed.
 pub(crate) fn answer(call: &Call, view: &impl Template) -> Result<Response, Problem> {
     if call.field("part").is_some() { part(call, view) } else { page(StatusCode::OK, view) }
 }
 
-/// A part of a page, or 304 if the reader has it. Ages do not count as changes: the page counts them itself.
+/// The answer to a refresh: the HTML, or 304 if the open page has it already. Ages (`12 s ago`) do not count as changes: the
+/// script of the page updates them.
 pub(crate) fn part(call: &Call, view: &impl Template) -> Result<Response, Problem> {
     let text = render(view)?;
     let mut hasher = DefaultHasher::new();

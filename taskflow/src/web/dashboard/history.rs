@@ -1,4 +1,4 @@
-//! The statistics of the last hour and day, as charts. A store that keeps no documents has none; its pages do without.
+//! The statistics of the last hour and day, as charts. A store that keeps no documents has none: then these charts are missing.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,7 +13,8 @@ const MINUTE: Duration = Duration::from_secs(60);
 const MINUTES: usize = 60;
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
-/// Statistics, read at most as often as the pulse allows. `None` if the store has none or does not answer.
+/// Statistics from the cache, which reads them at most as often as the pulse does. `None` if the store has none or does
+/// not answer.
 async fn read(call: &Call, key: &str, filter: StatsFilter) -> Option<Arc<Stats>> {
     let tasks = call.console().tasks();
     let stats = call.desk.cache.shared(format!("stats {key}"), call.seam(), async {
@@ -28,7 +29,7 @@ async fn hour(call: &Call) -> Option<Arc<Stats>> {
     read(call, "hour by queue", last.by(StatsBy::Queue)).await
 }
 
-/// Ended tasks per minute of each queue.
+/// Ended runs per minute of each queue.
 #[derive(Debug, Default)]
 pub(crate) struct ByQueue(BTreeMap<String, Vec<u64>>);
 
@@ -39,7 +40,7 @@ impl ByQueue {
     }
 }
 
-/// Ended tasks per minute of each queue, in the last hour.
+/// Ended runs per minute of each queue, in the last hour.
 pub(crate) async fn by_queue(call: &Call) -> ByQueue {
     let Some(stats) = hour(call).await else { return ByQueue::default() };
     let lines = stats.series.iter().filter_map(|series| {
@@ -55,7 +56,7 @@ pub(crate) async fn by_queue(call: &Call) -> ByQueue {
 pub(crate) async fn throughput(call: &Call, now: SystemTime, name: Option<&str>) -> Option<Throughput> {
     let stats = match name {
         None => hour(call).await?,
-        // The statistics of a name are those of all queues.
+        // The statistics of a name cover all queues.
         Some(_) if !call.actor.sees_all_queues() => return None,
         Some(name) => {
             let last = StatsFilter::last(MINUTE * (MINUTES as u32 - 1)).step(MINUTE);
@@ -85,7 +86,7 @@ fn minute(stats: &RunStats) -> Minute {
     }
 }
 
-/// What one task did in the last day.
+/// What the tasks of one name did in the last day.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Day {
     pub(crate) runs: u64,
@@ -114,7 +115,7 @@ impl Day {
     }
 }
 
-/// The last day of each task.
+/// The last day of each name.
 #[derive(Debug, Default)]
 pub(crate) struct ByName(BTreeMap<String, (Day, Lengths)>);
 
@@ -124,7 +125,7 @@ impl ByName {
     }
 }
 
-/// The last day of each task; `None` without statistics, and for an actor that does not see all queues.
+/// The last day of each name; `None` without statistics, and for an actor that does not see all queues.
 pub(crate) async fn by_name(call: &Call) -> Option<ByName> {
     if !call.actor.sees_all_queues() {
         return None;
@@ -137,7 +138,7 @@ pub(crate) async fn by_name(call: &Call) -> Option<ByName> {
     Some(ByName(days.collect()))
 }
 
-/// The run times of a task in the last day, with one run marked, and a sentence about them; `None` without runs.
+/// The run times of the tasks of a name in the last day, with one run marked, and a sentence about them; `None` without runs.
 pub(crate) async fn run_times(call: &Call, name: &str, run: Option<Duration>) -> (Option<Histogram>, String) {
     let Some((day, lengths)) = by_name(call).await.and_then(|mut days| days.0.remove(name)) else {
         return (None, String::new());

@@ -1,7 +1,7 @@
-//! The dashboard: pages made on the server, complete without JavaScript, and alive with it.
+//! The dashboard: pages made on the server. They are complete without JavaScript; with it, they stay current.
 //!
-//! Each page is one `GET`; forms `POST` and answer 303. All state is in the address. [`frame`] is what all pages share, each
-//! file of [`pages`] is one page, and `web/live.rs` is the pulse that keeps open pages current.
+//! Each page is one `GET`; forms `POST`, and the answer is a 303. All state of a page is in its URL. [`frame`] has what all pages
+//! share, each file of [`pages`] is one page, and `web/live.rs` is the pulse that keeps open pages current.
 
 mod assets;
 pub(super) mod cache;

@@ -1,4 +1,4 @@
-//! The honest sentence about a task: what has happened, and what a button would do.
+//! Sentences about a task: what has happened, and what a button would do.
 
 use std::time::SystemTime;
 

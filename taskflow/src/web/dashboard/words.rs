@@ -1,4 +1,4 @@
-//! States, sizes and triggers in words; numbers and lengths of time are those of [`words`].
+//! States, sizes and triggers in words. Numbers and lengths of time come from [`words`].
 
 use std::time::{Duration, SystemTime};
 
@@ -21,7 +21,7 @@ const fn mark(class: &'static str, word: &'static str) -> Mark {
     Mark { class, word }
 }
 
-/// The state of a task at that moment.
+/// The state of a task at `now`.
 pub(crate) fn state(record: &TaskRecord, now: SystemTime) -> Mark {
     match (record.status, record.phase_at(now)) {
         (TaskStatus::Running, _) if record.cancel_requested => mark("interrupted", "Stopping"),
@@ -76,7 +76,7 @@ pub(crate) fn ago(at: SystemTime, now: SystemTime) -> String {
 impl HtmlSafe for Mark {}
 impl HtmlSafe for When {}
 
-/// An instant on a page: in words, and exact for machines and for a closer look.
+/// An instant on a page: as an age in words, and exact for machines and in the tooltip.
 #[derive(Clone, Debug, PartialEq, Eq, Template)]
 #[template(
     ext = "html",
@@ -122,7 +122,8 @@ pub(crate) fn percent(part: u64, whole: u64) -> String {
     if percent > 0.0 && percent < 10.0 { format!("{percent:.1} %") } else { format!("{percent:.0} %") }
 }
 
-/// The trigger of a schedule in plain words: `every 30 s`, `every day at 08:00`. `None` for what has no short sentence.
+/// A cron expression in plain words: `every 5 minutes`, `every day at 08:00`. `None` for one without a short sentence, and for an
+/// interval (`every 30s`), which is plain already.
 pub(crate) fn trigger(trigger: &str) -> Option<String> {
     let fields: Vec<_> = trigger.split_ascii_whitespace().collect();
     // A cron expression may begin with seconds.

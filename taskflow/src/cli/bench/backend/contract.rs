@@ -14,7 +14,7 @@ pub(in crate::cli::bench) trait Backend: Send + Sync {
     type Floor: Queue;
     type Reader: OldReader;
 
-    /// Whether a reader can keep an old snapshot, so that nothing that was removed since is cleaned up.
+    /// Whether a reader can keep an old snapshot, which stops the server from cleaning up what was removed since.
     const HAS_SNAPSHOTS: bool = false;
 
     /// A new empty place for taskflow.
@@ -40,7 +40,7 @@ pub(in crate::cli::bench) trait Backend: Send + Sync {
     /// Begins to read, and keeps the snapshot until the reader is closed.
     fn read(&self) -> impl Future<Output = Result<Self::Reader>> + Send;
 
-    /// How many finished tasks the store keeps.
+    /// The most finished tasks that the store keeps.
     fn keeps(&self) -> u64 {
         u64::MAX
     }
@@ -48,7 +48,7 @@ pub(in crate::cli::bench) trait Backend: Send + Sync {
 
 /// A reader that keeps an old snapshot.
 pub(in crate::cli::bench) trait OldReader: Send {
-    /// What the server has written and left over since it began to measure.
+    /// What the server has written in all, and the dead rows that it has now.
     fn wear(&mut self) -> impl Future<Output = Result<Wear>> + Send;
 
     fn close(self) -> impl Future<Output = Result<()>> + Send;
@@ -59,11 +59,11 @@ pub(in crate::cli::bench) trait OldReader: Send {
 pub(in crate::cli::bench) struct Wear {
     /// Bytes of its write-ahead log.
     pub(in crate::cli::bench) log: u64,
-    /// Rows that no longer count and are still there.
+    /// Rows that have been removed but not cleaned up.
     pub(in crate::cli::bench) dead_rows: u64,
 }
 
-/// The reader of a store that has no snapshots: nobody can open it.
+/// The reader of a store that has no snapshots. It cannot be opened.
 #[derive(Debug)]
 pub(in crate::cli::bench) enum NoReader {}
 

@@ -148,7 +148,7 @@ impl Backend for Postgres {
     }
 }
 
-/// A transaction that keeps its snapshot, and a connection that looks.
+/// A transaction that keeps its snapshot, and a connection that reads the server's statistics.
 #[derive(Debug)]
 pub(super) struct Reader {
     snapshot: PgConnection,
@@ -195,8 +195,8 @@ WITH finished AS (
 UPDATE {table} AS task SET status = 1 FROM next WHERE task.id = next.id
 RETURNING task.id, task.payload";
 
-/// The same in two statements. `SKIP LOCKED` also locks rows that others have claimed since the statement began, so turns
-/// of many instances would wait for each other in a circle.
+/// A turn in two statements, for many instances. `SKIP LOCKED` also locks rows that others have claimed since the statement
+/// began, so with a single statement their turns would wait for each other in a circle.
 const FINISH: &str = "UPDATE {table} SET status = 2, finished_at = now() WHERE id = ANY($1)";
 const CLAIM_NEXT: &str = "
 WITH next AS (
@@ -208,7 +208,7 @@ RETURNING task.id, task.payload";
 /// Tasks claimed at once.
 const CLAIM: i64 = 500;
 
-/// Calls inserted together at most.
+/// The most calls in one insert.
 const GATHER: usize = 1_024;
 
 /// The handle of the floor's two connections.

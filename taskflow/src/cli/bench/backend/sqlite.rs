@@ -162,7 +162,7 @@ CREATE INDEX tasks_waiting ON tasks (id) WHERE status = 0;
 /// Tasks claimed at once.
 const CLAIM: i64 = 256;
 
-/// The most jobs in one commit.
+/// The most jobs that join the first one in a commit.
 const GATHER: usize = 1_024;
 
 /// The handle of the floor's thread.

@@ -1,4 +1,5 @@
-//! The loop of a floor that claims from a database: finish what ran, claim more, run it.
+//! The loop of a *floor*, the baseline that does the same work hand-written on the raw driver of a database: finish the
+//! tasks that ran, claim more, run them.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -10,7 +11,7 @@ use super::slots::Slots;
 use crate::cli::bench::failure::Result;
 use crate::cli::bench::work::{Payload, RUNS};
 
-/// The payload as a floor stores it.
+/// The payload as JSON, as the floor stores it.
 pub(super) fn to_json(payload: &Payload) -> Result<String> {
     Ok(serde_json::to_string(payload)?)
 }
@@ -51,7 +52,7 @@ impl Shared {
         Arc::new(Self { slots, ..Self::default() })
     }
 
-    /// Works until it is stopped.
+    /// Works until it is stopped, or until a turn or a task fails: then [`unfinished`](Self::unfinished) returns that error.
     pub(super) fn work(self: &Arc<Self>, turns: impl Turns) {
         let shared = Arc::clone(self);
         let worker = tokio::spawn(async move {

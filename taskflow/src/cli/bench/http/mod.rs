@@ -40,7 +40,7 @@ async fn adds_a_task(State(next): State<Next>, tasks: BackgroundTasks) -> Result
     Ok(ANSWER)
 }
 
-/// The same with a queue that holds no task until the response.
+/// Adds a task to a queue that does not hold it until the response.
 async fn adds_to<Q: Queue>(State((next, queue)): State<(Next, Q)>) -> Result<&'static str, StatusCode> {
     let added = queue.add(Payload::of(next.fetch_add(1, Ordering::Relaxed))).await;
     added.map(|()| ANSWER).map_err(|_| StatusCode::INTERNAL_SERVER_ERROR)
@@ -62,12 +62,12 @@ pub(super) async fn measure_held(ours: Ours, name: &'static str, load: &Load) ->
     Ok(vec![Sample::rate(name, load.tasks, took)])
 }
 
-/// The same through the manager, which holds no task.
+/// Requests per second of the route that adds a task through the manager, which does not hold it.
 pub(super) async fn measure_not_held(ours: Ours, load: &Load) -> Result<Vec<Sample>> {
     measure_adds_to(ours, "http/not_held", load).await
 }
 
-/// The same with a floor.
+/// Requests per second of the route that adds a task to a floor.
 pub(super) async fn measure_floor(floor: impl Queue, load: &Load) -> Result<Vec<Sample>> {
     measure_adds_to(floor, "http_floor", load).await
 }
@@ -110,7 +110,7 @@ impl Server {
     async fn start(router: Router) -> Result<Self> {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
         let address = listener.local_addr()?;
-        // The dashboard's access by loopback asks where a request comes from.
+        // `Access::loopback` of the dashboard needs the address of the client.
         let service = router.into_make_service_with_connect_info::<SocketAddr>();
         let serving = tokio::spawn(axum::serve(listener, service).into_future());
         Ok(Self { address, serving })

@@ -34,7 +34,7 @@ pub(in crate::cli::bench) async fn measure(
     RUNS.check()?;
     let pages = PAGES.min(load.samples);
     let page = client::open_repeatedly(server.address, "/admin/tasks?status=success", pages).await?;
-    // Hardly a task has this argument: a page looks at as many tasks as it may.
+    // No task has this value, so each page examines as many tasks as it may.
     let search = client::open_repeatedly(server.address, "/admin/tasks?arg.email=nobody", pages).await?;
     tabs.check()?;
     drop((tabs, server));

@@ -1,4 +1,4 @@
-//! How things look.
+//! Text styles.
 
 use ratatui::style::{Modifier, Style};
 

@@ -1,4 +1,4 @@
-//! Draws the state. Tables are those of the other verbs.
+//! Draws the state. The tables are those that the other verbs print.
 
 mod ink;
 mod overview;

@@ -59,7 +59,7 @@ fn filter_line(state: &State) -> Line<'static> {
     Line::from(spans)
 }
 
-/// The titles and as many rows as there is room for, among them the one under the cursor.
+/// The titles and the rows that fit. The row under the cursor is always among them.
 pub(super) fn lines(
     table: &Table,
     area: Rect,

@@ -16,7 +16,7 @@ local function block(id, blob, ready_list, concurrency_group, limit)
   call('HSET', P .. 'state', id, state_of(BLOCKED, blob))
 end
 
--- Marks a task that was taken out of its ready list because its time to start is over: no other claim finds it.
+-- Marks a task that was taken out of its ready list as lapsed, because it has expired: no other claim finds it.
 local function lapse(id, blob, ready_list, concurrency_group)
   local queue = ready_list_parts(ready_list)
   count('D' .. queue, -1)

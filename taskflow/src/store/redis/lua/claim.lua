@@ -93,7 +93,7 @@ local function advance(head, portion)
   return true
 end
 
--- Moves the first of the heads to its place. Each comes before those at twice its place.
+-- Moves the first head to its place. The heads are a heap: the one at `n` comes before those at `2n` and `2n + 1`.
 local function sift(heads)
   local head, at, size = heads[1], 1, #heads
   while 2 * at <= size do
@@ -153,11 +153,11 @@ local function take_from_many(work, free, slot_of, limit, taken)
   return picked, ready_list_of
 end
 
--- The lookups in a text after which it is read as a whole.
+-- After this many lookups in a text, all of it is read into a table.
 local LOOKUPS = 32
 
--- Answers what a text says of a queue, as in ARGV of `claim`; nothing: it is not there. A claim may name thousands of
--- queues, and most of them are empty.
+-- Answers a function that finds what a text says of a queue (as in ARGV of `claim`), or nothing if the queue is not in
+-- it. A claim may name thousands of queues, and most of them are empty.
 local function lookup_in(packed)
   local lookups, all = 0, nil
   return function(queue)
@@ -222,8 +222,8 @@ end
 -- each followed by its free places, a 'p' if its tasks may be prefetched, and its limits as in limits.lua, each after a
 -- ':'. If a queue is there twice, the first counts.
 --
--- Appends to `answer` when to come back (-2: when a slot is free), the ids of the tasks in one text, the beginnings
--- of their states in one text, then the `task` of each with its body.
+-- Appends to `answer` in how many microseconds to claim again (-1: unknown, -2: when a slot is free), the ids of the
+-- tasks in one text, the beginnings of their states in one text, then the `task` of each with its body.
 local function claim(at, answer)
   local instance, limit = ARGV[at], tonumber(ARGV[at + 2])
   local until_ = text(later_by(tonumber(ARGV[at + 1])))

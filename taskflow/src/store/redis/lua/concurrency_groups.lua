@@ -44,8 +44,7 @@ local function make_due(ready_list, ids, due)
   count('D' .. queue, #ids)
 end
 
--- Unblocks the next `n` tasks of a concurrency group for each name, because no process may be running that knows the
--- first name.
+-- Unblocks the next `n` tasks of each name of a concurrency group: possibly no running process knows the first name.
 local function unblock_next(concurrency_group, n)
   local queue = ready_list_parts(concurrency_group)
   for _, name in ipairs(call('SMEMBERS', P .. 'names:' .. concurrency_group)) do

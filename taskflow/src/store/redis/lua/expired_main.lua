@@ -1,6 +1,6 @@
--- Runs and holds whose lease has ended, and pending tasks that have expired, up to ARGV[2] of them: the clock, then
--- id and state of each, with the policy. The rules in Rust decide about them; apply_main.lua checks them again and
--- makes the changes.
+-- Finds runs and holds whose lease has ended, and pending tasks that have expired, up to ARGV[2] in all. Answers the
+-- clock, then for each its id and its data up to the policy. The rules in Rust decide about them; apply_main.lua checks
+-- them again and makes the changes.
 local ids = call('ZRANGEBYSCORE', P .. 'leases', '-inf', text(now), 'LIMIT', 0, ARGV[2])
 local most = tonumber(ARGV[2])
 if #ids < most then

@@ -1,9 +1,9 @@
 -- Ids of matching tasks, newest or oldest first.
 --
 -- ARGV: notification, number of sources, sources, the order ('newest' or 'oldest'), where to begin (only ids beyond it
--- in this order; empty: at the first), the maximum number of ids from each source, the maximum number of tasks to look at along each source, stages ('1' or
--- '0' for each), created from, created before, number of names, names, number of queues, queues, number of tags, tags
--- as they are in a body.
+-- in this order; empty: at the first), the maximum number of ids from each source, the maximum number of tasks to look
+-- at along each ordered source, stages ('1' or '0' for each), created from, created before, number of names, names,
+-- number of queues, queues, number of tags, tags as they are in a body.
 --
 -- A source is 'ids' or 'ended:<stage>' (read along their order), or 'pending' or 'leases' (looked at completely,
 -- answered in no order). Answers how many tasks were looked at, then for each source the id before which everything
@@ -152,7 +152,7 @@ local function look_along(found, source)
   if is_oldest then
     return look_along_oldest(found, source)
   end
-  -- An entry whose greatest id does not match can have others that do.
+  -- An entry whose greatest id is not beyond `start` can have ids that are.
   local top, left = start == '' and '+' or '[' .. sub(start, 1, SHARED) .. BEHIND, enough
   local has_begun = false
   repeat
@@ -189,7 +189,7 @@ for i, source in ipairs(sources) do
     for _, queue in ipairs(call('HKEYS', P .. 'blocked')) do
       look_through(found, call('ZRANGE', P .. 'blocked:' .. queue, 0, -1))
     end
-    -- Tasks that a claim has passed over are among these.
+    -- Lapsed tasks are in none of the lists above, but among these.
     look_through(found, call('ZRANGEBYSCORE', P .. 'expiring', '-inf', text(now)))
   else
     look_along(found, source)

@@ -1,9 +1,10 @@
 -- Handles a tick exactly once. ARGV: notification, schedule, tick, '1' for a tick at the start of a program, for such
 -- a tick the latest one before (empty: none), the definition that the schedule must have (empty: any), how far ahead
 -- a tick may be, the timing that must be the declared one (empty: any), how many ticks are left out with this one,
--- the id of the task and the task, if there is one. Answers '!' and by how much the tick is ahead, if that is too
--- far; nothing if this tick, or a later one that is not too far ahead, was handled before, or if the definition is
--- another; 'S' if another timing is declared; 'P' if the schedule is paused; otherwise the answer of `insert_tasks`.
+-- the id of the task and the task, if there is one. Answers '!' and by how much the tick is ahead, if that is too far;
+-- nothing if this tick, or a later one that is not too far ahead, was handled before, if the latest tick at a start is
+-- another than the given one, or if the definition is another; 'S' if another timing is declared; 'P' if the schedule
+-- is paused; otherwise the answer of `insert_tasks`.
 local schedule, tick, is_start = P .. 'schedule:' .. ARGV[2], ARGV[3], ARGV[4] == '1'
 local last = call('HGET', schedule, is_start and 'start' or 'tick')
 local latest = now + tonumber(ARGV[7])

@@ -4,9 +4,9 @@
 -- of its states; the number of tasks, and for each its id and its body; then for each group the number of its tasks,
 -- whether it may have to be undone, and for each task its class. Unless the class is plain, each task also has a
 -- specification of its own, its keys and its concurrency group if it has any, and the error to store with it if it is
--- refused and a record was asked for. Tasks of one class have ready list, priority, policy, source and start in
--- common. Those of a plain class are due, have no keys and no concurrency group, do not expire, and their queue has
--- no limit: most tasks are like that, and they cost little.
+-- refused and a record was asked for. Tasks of one class have ready list, priority, maximum number of attempts, source,
+-- start and prefetch in common. Those of a plain class are due, have no keys and no concurrency group, do not expire,
+-- and their queue has no limit: most tasks are like that, and they cost little.
 --
 -- Answers with one text: for each task 'p', 'l' or 'h' (with the first fence), 'd' or 'r' with an id; a refused group
 -- is 'f' and the position of the refused task in it.

@@ -1,5 +1,6 @@
--- Registers an instance. ARGV: notification, instance, its description, how long it counts as alive, the schema that
--- this program knows, whether it may make a store. Answers with the stored schema, if that is another; -1: there is none.
+-- Registers an instance. ARGV: notification, instance, its description, how long it counts as alive, the schema that this
+-- program knows, whether it may make a store. Answers 0; or the stored schema, if that is another; or -1, if there is
+-- none and this program may not make a store.
 local stored = call('HGET', P .. 'meta', 'schema')
 if not stored and ARGV[6] ~= '1' then
   return -1

@@ -1,7 +1,8 @@
 -- How many tasks all processes together may take from a queue.
 
--- What the limits of a queue leave of `room`: how many of its tasks may run, how many of one concurrency group, how many
--- may start, and the length of a slice of its rate limit; empty: no limit. Records the last two in `limit_of` and `rates`.
+-- What the limits of a queue leave of `room`. Each limit may be empty: no limit. `most` of its tasks may run; `of_group`
+-- of one concurrency group, which is only recorded in `limit_of`; `starts` may start in a hundred times `slice`, which is
+-- also recorded in `rates`.
 local function limited(slot, queue, room, most, of_group, starts, slice, limit_of, rates)
   if most ~= '' then
     local running = tonumber(call('HGET', P .. 'counts', 'R' .. queue) or 0) + (changes['R' .. queue] or 0)

@@ -10,8 +10,8 @@
 --
 -- Keys, after the prefix:
 --   task          hash  id → the parts of a task that do not change with each run, packed as in constants.lua
---   state         hash  id → the parts that do; missing for a task that is due and new: most waiting tasks, so that an add
---                       writes less
+--   state         hash  id → the parts that change with each run; missing for a task that is due and new, as most
+--                       waiting tasks are, so that an add writes less
 --   body          hash  id → the parts that only Rust reads: policy, tags, arguments; only if they are long
 --   result, error, progress, past, key, run_key
 --                 hash  id → parts that few tasks have; a flag in the state says whether to look
@@ -39,8 +39,8 @@
 --                 list  those tasks: each entry holds the ids of some. Tasks that have been deleted or run again since are
 --                 recognized when it is their turn to be deleted
 --   kept:<stage>, kept_in:<stage>:<second>
---                 the same for tasks of one stage that are kept for longer than others; they are moved there when it would
---                 be the turn of others
+--                 the same for tasks of one stage that are kept for longer than others; they are moved there when the
+--                 shortest retention has passed
 --   ended:<stage> zset  tasks that ended other than `success`, in the order of ids
 --   keys          hash  idempotency key with its name → the task that holds it
 --   run:<key>     hash  name → the task that waits for its first attempt with that run key
@@ -50,7 +50,12 @@
 --   asked         hash  queues that are paused or have a stored configuration → that configuration, or empty
 --   schedules     zset  names of schedules, all with score 0
 --   schedule:<name>
---                 hash  the state of a schedule: tick, outcome, task, start, paused, definition
+--                 hash  the state of a schedule: tick, outcome, task, start, paused, definition, declared, declared_since,
+--                 skipped, last_skipped, known
+--   schedule_version    text  the version of the latest definition or removal of a schedule
+--   schedule_changes, schedule_removals
+--                 zsets names of schedules, by the version of their latest definition or removal; the second one has only
+--                 removed schedules
 --   documents:<kind>  hash  key → a document, packed as in constants.lua
 --   document_keys:<kind>
 --                 zset  the keys of these documents, all with score 0
@@ -62,7 +67,8 @@
 --   claim:<instance>
 --                 text  the last claim of an instance: its token, when it was made, and the ids it took
 --   stage:<id>    list  arguments of an insert that is too large for one call
---   seq, meta
+--   seq           text  the number of the last inserted task, for the order of inserts
+--   meta          hash  schema: the layout of these keys; blocked_seq: the number of the last blocked task
 --   damaged:<key> a key that was renamed because it held another type than it should
 --
 -- A ready list is a queue and a name, "<length of queue>:<queue><name>", so that tasks with unknown names do not
@@ -143,7 +149,7 @@ local function count(field, n)
   changes[field] = (changes[field] or 0) + n
 end
 
--- The changes to the running tasks of each concurrency group, and the ended tasks of each queue.
+-- How the number of running tasks of each concurrency group changes, and how many tasks of each queue ended.
 local concurrency_groups, ends = {}, {}
 
 -- The ids of tasks that ended in this script.

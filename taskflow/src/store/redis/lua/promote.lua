@@ -31,7 +31,8 @@ local function promote_ready_list(ready_list, limit)
   return #found
 end
 
--- Moves tasks that have come due, at most a thousand; the next call goes on. Answers whether any task was not due.
+-- Moves tasks that have come due, at most a thousand; the next call goes on. Answers whether there was any such task,
+-- or one that is not due yet.
 local function promote()
   local first, left = call('ZRANGE', P .. 'later', 0, 0, 'WITHSCORES'), 1000
   if not first[1] then

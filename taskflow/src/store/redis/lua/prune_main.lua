@@ -1,5 +1,6 @@
--- Deletes what ended long ago. ARGV: notification, how many at most, the retention of each stage from SUCCESS on. Answers how many,
--- and whether there is more.
+-- Deletes tasks that ended longer ago than their retention, and the data of instances that have been gone for as long. ARGV:
+-- notification, how many tasks at most, the retention of each stage from SUCCESS on. Answers how many tasks it deleted, and
+-- whether there may be more.
 local most, deleted, looked_at = tonumber(ARGV[2]), 0, 0
 -- Up to when the tasks of each stage must have ended; and the latest and the earliest of these.
 local last, latest, earliest = {}, nil, nil
@@ -47,8 +48,8 @@ local function keep(stage, ids, second)
   end
 end
 
--- Deletes some that ended in a second. Answers those that ended in it, but not long ago. `of`: only those of that stage,
--- which have been kept.
+-- Deletes those of these tasks that ended in this second and long enough ago. Answers those that ended in it, but not
+-- long enough ago. `of`: only tasks of that stage, which have been kept.
 local function prune(ids, second, of)
   local young, kept = {}, {}
   for i, blob in ipairs(read_tasks(ids)) do

@@ -77,7 +77,7 @@ function steps.keys()
   cursor = '0'
 end
 
--- Answers the existing ready lists.
+-- Answers the existing ready lists, and the queues that may have blocked tasks.
 function steps.ready_lists()
   for _, ready_list in ipairs(call('SMEMBERS', P .. 'due')) do
     if is_ready_list(ready_list) then
@@ -215,8 +215,8 @@ local function first_in(turn, concurrency_group)
   end
 end
 
--- Makes the first task of each concurrency group due if no task of that group runs: a damaged task may have blocked
--- the others. If one was due already, two are, and the next claim blocks one again. Runs after the groups have been
+-- Makes the first task of each concurrency group due if no task of that group runs: a damaged task may have blocked the
+-- others. If one was due already, two are due now, and the next claim blocks one again. Runs after the groups have been
 -- counted.
 function steps.concurrency_groups()
   local members = scan('ZSCAN', 'blocked:' .. of)
@@ -388,8 +388,9 @@ function steps.counts()
   cursor = '0'
 end
 
--- Takes the tallies, made while other calls went on, as the counts of ended tasks; counts due, later, blocked, held
--- and running tasks anew; and corrects the sum. ARGV from 6 on: fields and numbers.
+-- Takes the tallies, made while other calls went on, as the counts of ended and lapsed tasks and of those that wait for
+-- their first attempt; counts due, later, blocked, held and running tasks anew; and corrects the sum. ARGV from 6 on:
+-- fields and numbers.
 function steps.take_tally()
   local numbers, of_group, of_running = {}, {}, {}
   for at = 6, #ARGV, 2 do

@@ -1,7 +1,7 @@
 -- Stores the progress and the log lines of runs.
 
--- Stores lines and progress. Skips those lines that a report has stored whose answer was lost: the task has more lines
--- than the run knows. The caller saves `t`.
+-- Stores lines and progress. Skips the lines that an earlier report, whose answer was lost, has stored already: then
+-- the task has more lines than the run knows. The caller saves `t`.
 local function say(t, progress, lines, bytes, before)
   local known = math.min(math.max(t[LOG_LINES] - before, 0), #lines)
   for i = 1, known do

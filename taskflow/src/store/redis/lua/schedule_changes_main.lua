@@ -1,6 +1,6 @@
 -- The schedules that were defined or removed since a version, in the order of these changes. ARGV: notification, the
--- version, the maximum number. Answers the latest version. If that is a later one, also answers the version of the
--- last schedule that follows, whether there are more, and the schedules.
+-- version, the maximum number. Answers the version to ask from next time (the latest, or that of the last answered
+-- schedule if there are more), whether there are more, and the schedules. A removed one has only its name.
 local latest, since, most = tonumber(call('GET', P .. 'schedule_version') or '0'), tonumber(ARGV[2]), tonumber(ARGV[3])
 if latest <= since then
   return { latest, 0 }

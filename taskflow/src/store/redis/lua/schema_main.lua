@@ -1,5 +1,5 @@
--- ARGV: notification, the schema that this program knows. Answers with the stored schema, if that is another; -1: there
--- is none.
+-- ARGV: notification, the schema that this program knows. Answers 0; or the stored schema, if that is another; or -1,
+-- if there is none.
 local schema = call('HGET', P .. 'meta', 'schema')
 if not schema then
   return -1

@@ -1,5 +1,5 @@
--- Stores or removes the configuration of a queue. ARGV: notification, queue, the configuration (empty: none), and where
--- only a certain one is replaced, that one. Answers 1, or 0 if another is stored.
+-- Stores or removes the configuration of a queue. ARGV: notification, queue, the configuration (empty: none), and, if
+-- only a certain configuration may be replaced, that one. Answers 1, or 0 if another is stored.
 if ARGV[4] and (call('HGET', P .. 'asked', ARGV[2]) or '') ~= ARGV[4] then
   return 0
 end

@@ -1,7 +1,7 @@
 -- Changes a schedule. ARGV: notification, schedule, then 'pause'; or 'resume'; or 'define', the definition and the
 -- instant after which its ticks begin; or 'remove' and how many removals to remember; or 'declare', the timing, since
--- when, and which timing it replaces; or 'undeclare' and since when it was declared. Answers whether the schedule was
--- known.
+-- when, and since when the timing was declared that it may replace (0: none); or 'undeclare' and since when it was
+-- declared. Answers whether the schedule was known; for 'remove', whether it had a definition.
 local schedule, change = P .. 'schedule:' .. ARGV[2], ARGV[3]
 local was_known = call('EXISTS', schedule)
 
@@ -11,7 +11,7 @@ local function note_change()
   return version
 end
 
--- Ticks begin after this instant, or after the latest tick that has been handled.
+-- Makes ticks begin after this instant, or after the latest handled tick if that is later.
 local function begin_after(instant)
   local latest = call('HGET', schedule, 'tick')
   if not latest or tonumber(latest) < tonumber(instant) then

@@ -1,5 +1,5 @@
--- Replaces ARGV by the staged arguments of an insert. ARGV: notification, the stage, how many arguments there must
--- be.
+-- Replaces ARGV by the staged arguments of an insert. Answers nothing, and does nothing, if they are not all there.
+-- ARGV: notification, the stage, how many arguments there must be.
 local stage, staged = P .. 'stage:' .. ARGV[2], tonumber(ARGV[3])
 if call('LLEN', stage) ~= staged then
   return false

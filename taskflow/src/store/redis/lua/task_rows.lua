@@ -58,8 +58,8 @@ local function set_body(t, body)
   end
 end
 
--- Takes a task out of everything that `enter` or a claim put it in. The caller then calls `unblock_left_group`, which unblocks
--- the next task of its concurrency group.
+-- Takes a task out of everything that `enter` or a claim put it in. The caller then calls `enter` or `unblock_left_group`,
+-- which unblock the next task of its concurrency group.
 local function leave(t)
   local stage, ready_list, id, concurrency_group = t[STAGE], t[READY_LIST], t.id, t[GROUP_KEY]
   local queue, name = ready_list_parts(ready_list)

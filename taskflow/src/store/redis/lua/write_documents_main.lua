@@ -4,10 +4,10 @@
 -- before the first write.
 local versions, expiries, answers, writes = {}, {}, {}, {}
 
--- Where other programs have put keys of other types, this fails.
+-- If another program has put a key of another type there, this fails.
 call('ZCARD', P .. 'documents_expiring')
 
--- The version of a document, 0 if it is not there, and whether it has an expiry.
+-- The version of a document; 0 if it is not there.
 local function look(kind, key)
   local blob = call('HGET', P .. 'documents:' .. kind, key)
   local is_listed = call('ZSCORE', P .. 'document_keys:' .. kind, key)

@@ -1,4 +1,4 @@
-//! The page of an error, in the frame; and the way to the login.
+//! The page of an error, in the frame; and the redirect to the login.
 
 use askama::Template;
 use axum::response::Response;
@@ -19,7 +19,7 @@ struct View {
     here: String,
 }
 
-/// The page of this problem. Whoever is not logged in is led to the login, and from there back.
+/// The page of this problem. A browser that is not logged in is redirected to the login, if there is one, and from there back.
 pub(crate) fn page(call: &Call, problem: Problem) -> Response {
     let path = call.parts.uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
     let here = if path == "/" { frame::home(&call.base).to_owned() } else { format!("{}{path}", call.base) };
@@ -43,7 +43,7 @@ pub(crate) fn page(call: &Call, problem: Problem) -> Response {
     match frame::page(problem.status, &view) {
         Ok(mut response) => {
             problem.add_headers(&mut response);
-            // A browser would ask for a password of its own.
+            // With this header, a browser may show a password dialog of its own.
             response.headers_mut().remove(http::header::WWW_AUTHENTICATE);
             response
         }

@@ -32,8 +32,8 @@ pub(crate) async fn pulse(call: Call) -> Result<Response, Problem> {
     Ok(answer(call, events))
 }
 
-/// The log lines, the progress and the changes of one task, until it ends. `after` is how many lines the page has, and `seen`
-/// which status.
+/// The log lines, the progress and the changes of one task, until it ends. `after` is the number of lines that the page has, and
+/// `seen` the status that it shows, as [`shown`] writes it.
 pub(crate) async fn task(call: Call) -> Result<Response, Problem> {
     let id = call.id()?;
     call.console().task(&call.actor, id).await?;
@@ -50,14 +50,14 @@ pub(crate) async fn task(call: Call) -> Result<Response, Problem> {
             }
             TaskUpdate::Status(it) => status(&it, &mut seen),
             TaskUpdate::Gone => vec![event("gone", None, &json!({}))],
-            // The strip of the page says that the store is away.
+            // The frame of the page says that the store does not answer.
             TaskUpdate::Log(_) | TaskUpdate::Unavailable { .. } => Vec::new(),
         })
     });
     Ok(answer(Arc::new(call), events))
 }
 
-/// What of a status a page shows, to tell whether it must be read again.
+/// The parts of a status that a page shows. If they change, the page must be read again.
 pub(crate) fn shown(status: &StatusUpdate) -> String {
     format!("{}.{}.{}", status.status, status.attempt, status.cancel_requested)
 }

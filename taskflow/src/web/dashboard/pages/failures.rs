@@ -127,7 +127,7 @@ pub(crate) async fn show(call: Call) -> Result<Response, Problem> {
     frame::answer(&call, &view)
 }
 
-/// The filter of a group.
+/// The query string of the list that shows the tasks of a group.
 pub(crate) fn group_query(group: &FailureGroup, since: Option<&str>, queue: Option<&str>) -> String {
     let mut pairs = vec![("status", group.status.as_str().to_owned()), ("name", group.name.clone())];
     if !group.common.is_empty() {
@@ -142,7 +142,7 @@ pub(crate) fn group_query(group: &FailureGroup, since: Option<&str>, queue: Opti
     query(pairs)
 }
 
-/// The error of a group, or its status if there is none.
+/// The error of a group; its status if it has no error.
 pub(crate) fn said(group: &FailureGroup) -> String {
     match words::first_line(&group.message, 200) {
         message if message.is_empty() => group.status.to_string(),
@@ -150,7 +150,7 @@ pub(crate) fn said(group: &FailureGroup) -> String {
     }
 }
 
-/// The groups that the actor sees. Readers at the same time share a read.
+/// The groups that the actor sees, from the cache. Simultaneous callers share one read.
 pub(crate) async fn groups(
     call: &Call,
     filter: TaskFilter,

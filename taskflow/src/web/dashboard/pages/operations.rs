@@ -1,4 +1,4 @@
-//! Acts on many tasks: how far they are, and how to stop them.
+//! Acts on many tasks: how far they are, and the buttons to stop and to resume them.
 
 use std::time::SystemTime;
 

@@ -1,4 +1,4 @@
-//! The overview: how much there is, how fast it goes, and what needs a person.
+//! The overview: how many tasks there are, how fast they run, and what a person should look at.
 
 use std::time::{Duration, SystemTime};
 
@@ -43,7 +43,7 @@ struct Shown {
 /// How many queues the overview shows.
 const QUEUES: usize = 8;
 
-/// A task that has been due for longer keeps its queue from running.
+/// A queue with a task that has been due for longer counts as unhealthy, and is listed first.
 const MAX_WAIT: Duration = Duration::from_secs(300);
 
 pub(crate) async fn show(call: Call) -> Result<Response, Problem> {
@@ -51,7 +51,7 @@ pub(crate) async fn show(call: Call) -> Result<Response, Problem> {
     let (now, beat) = (call.now(), call.desk.live.beat(tasks).await?);
     let seen = || beat.queues.iter().filter(|queue| call.actor.sees_queue(&queue.name));
     let attention = attention(&call, &beat, now).await?;
-    // The queues that are most looked for: those with work.
+    // Show the queues with the most work.
     let mut busy: Vec<_> = seen().collect();
     busy.sort_by_key(|queue| (std::cmp::Reverse(queue.running + queue.waiting()), queue.name.clone()));
     busy.truncate(QUEUES);

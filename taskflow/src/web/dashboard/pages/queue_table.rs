@@ -53,7 +53,7 @@ impl Queue {
     }
 }
 
-/// What is special about a queue now.
+/// Marks for a queue that is paused, has no worker, is full, or is at its limit.
 pub(crate) fn states(queue: &QueueInfo) -> Vec<Mark> {
     let mark = |class, word| Mark { class, word };
     let mut states = Vec::new();

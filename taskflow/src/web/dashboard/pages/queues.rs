@@ -1,4 +1,4 @@
-//! Queues, and one queue with its limits. The form of the limits is on a page that no live update touches.
+//! Queues, and one queue with its limits. Live updates never touch the form of the limits.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
@@ -35,7 +35,7 @@ struct One {
     strip: Vec<Cell>,
     tasks_query: String,
     is_paused: bool,
-    /// By whom, when and why, if the audit log says so.
+    /// Who paused it, when and why, if the audit log says so.
     pause: String,
     is_stored: bool,
     limits_from: &'static str,
@@ -94,7 +94,7 @@ fn find<'a>(call: &Call, beat: &'a Beat) -> Result<&'a QueueInfo, Problem> {
     found.ok_or_else(|| Problem::not_found(format!("there is no queue `{name}`, or you may not see it")))
 }
 
-/// What a refused form said, and what is wrong with it.
+/// The values of a refused form, and what is wrong with them.
 struct Refused {
     form: BTreeMap<String, String>,
     problem: String,
@@ -104,7 +104,7 @@ async fn view(call: &Call, refused: Option<Refused>) -> Result<One, Problem> {
     let tasks = call.console().tasks();
     let beat = call.desk.live.beat(tasks).await?;
     let now_at = call.now();
-    // The limits in the form are those of now, not of the last beat.
+    // The form shows limits that are read now, not those of the last beat.
     let now = beat.with_queues(tasks.queues().await?);
     let info = find(call, &now)?;
     let sparks = history::by_queue(call).await;
@@ -150,7 +150,7 @@ async fn view(call: &Call, refused: Option<Refused>) -> Result<One, Problem> {
     })
 }
 
-/// Who paused the queue, when and why. Empty if no person did, or if the audit log is not there.
+/// Who paused the queue, when and why. Empty if the audit log does not say so, or cannot be read.
 async fn pause_of(call: &Call, queue: &str, now: SystemTime) -> String {
     let filter = AuditFilter { target: Some(queue.to_owned()), ..AuditFilter::default() };
     let entries = call.console().audit(filter).await.map(|page| page.items).unwrap_or_default();
@@ -267,7 +267,7 @@ fn facts(info: &QueueInfo) -> Vec<Fact> {
     facts
 }
 
-/// The processes that run the queue, if all that run tasks do.
+/// The processes that run the queue. Empty unless every process that runs tasks runs this queue: else it is not known which do.
 fn serving(info: &QueueInfo, beat: &Beat) -> Vec<(String, String)> {
     let runs: Vec<_> = beat.rare.workers.iter().filter(|worker| worker.runs).collect();
     if runs.len() != info.served_by {
@@ -328,7 +328,7 @@ fn config(form: &BTreeMap<String, String>) -> Result<QueueConfig, String> {
     }
 }
 
-/// The limits of now with what the form changes of those that it showed.
+/// The limits `now`, changed where the form (`said`) differs from the limits that it showed.
 fn merged(form: &BTreeMap<String, String>, said: &QueueConfig, mut now: QueueConfig) -> QueueConfig {
     let shown = form.get("shown").and_then(|json| serde_json::from_str::<QueueConfig>(json).ok());
     let Some(shown) = shown else { return said.clone() };

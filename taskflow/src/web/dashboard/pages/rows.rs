@@ -112,7 +112,7 @@ fn took(record: &TaskRecord, now: SystemTime) -> String {
     }
 }
 
-/// Adds what outlines lack and a list shows: the progress of running tasks.
+/// Adds the progress of the first 50 running tasks: a list shows it, but outlines lack it.
 pub(crate) async fn with_progress(call: &Call, records: &mut [TaskRecord]) -> Result<(), Error> {
     for record in records.iter_mut().filter(|record| record.status == TaskStatus::Running).take(50) {
         if let Some(whole) = call.console().tasks().get(record.id).await? {

@@ -43,7 +43,7 @@ struct Shown {
     is_stored: bool,
 }
 
-/// A task that waits for its time, under a key.
+/// A task with a run key that is scheduled for a later time.
 struct Once {
     id: String,
     name: String,

@@ -1,4 +1,4 @@
-//! Acts on many tasks: what they would do, and their beginning.
+//! Acts on many tasks: the preview, and the start.
 
 use std::time::Duration;
 
@@ -32,7 +32,7 @@ struct View {
     button: String,
 }
 
-/// What a form selects.
+/// The verb of a form, and the tasks that it selects.
 struct Chosen {
     verb: Verb,
     selection: Selection,
@@ -103,7 +103,7 @@ fn title(verb: Verb) -> &'static str {
     }
 }
 
-/// Shows on how many tasks the act would be, with examples, and asks.
+/// Shows how many tasks the act would reach, with examples, and asks for confirmation.
 pub(crate) async fn preview(call: Call) -> Result<Response, Problem> {
     let (chosen, _) = chosen(&call).await?;
     let Chosen { verb, selection, query, chips, is_empty } = chosen;
@@ -120,7 +120,7 @@ pub(crate) async fn preview(call: Call) -> Result<Response, Problem> {
         fields.push(("verb", verb.as_str().to_owned()));
         match &selection {
             Selection::Filter(filter) => {
-                // Relative times are resolved here: the act means the same tasks as this page.
+                // Make relative times absolute, so that the act selects the same tasks as this page.
                 let pairs = grammar::pairs(filter);
                 fields.push(("filter", frame::query(pairs.iter().map(|(k, v)| (k, v)))));
                 fields.push(("all", "true".to_owned()));
@@ -159,10 +159,10 @@ pub(crate) async fn preview(call: Call) -> Result<Response, Problem> {
     frame::page(StatusCode::OK, &view)
 }
 
-/// How long the answer waits for a short act.
+/// How long the answer waits for the act to end.
 const WITHIN: Duration = Duration::from_millis(700);
 
-/// Begins the act that a preview showed, and leads to its progress.
+/// Begins the act that a preview showed, and redirects to the page of its progress.
 pub(crate) async fn act(call: Call) -> Result<Response, Problem> {
     let (chosen, form) = chosen(&call).await?;
     let field = |name: &str| form.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str());

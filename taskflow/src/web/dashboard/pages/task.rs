@@ -23,7 +23,7 @@ use crate::web::dashboard::words::{self, Mark, When, between, counted, length, n
 use crate::web::dashboard::{history, sentence};
 use crate::web::problem::Problem;
 
-/// The most attempts of one page, the newest.
+/// How many attempts the page shows: the newest ones.
 const ATTEMPTS: usize = 100;
 
 #[derive(Template)]
@@ -52,7 +52,7 @@ struct TaskBody {
     level: &'static str,
     logs: Vec<Line>,
     log_count: usize,
-    /// The status that this page shows.
+    /// The status that this page shows, as [`events::shown`] writes it.
     seen: String,
     last_attempt: u32,
     no_logs: &'static str,
@@ -127,7 +127,7 @@ pub(crate) async fn show(call: Call) -> Result<Response, Problem> {
     page(&call, record, &logs, may_open).await
 }
 
-/// The page with the sealed parts opened. It is the answer to a POST, so no address shows it again.
+/// The page with the sealed parts opened. It is the answer to a POST, so no URL shows it again.
 pub(crate) async fn open(call: Call) -> Result<Response, Problem> {
     let opened = call.console().open(&call.by(), call.id()?).await?;
     page(&call, opened.record, &opened.lines, false).await
@@ -336,7 +336,7 @@ fn facts(record: &TaskRecord, now: SystemTime) -> Vec<Fact> {
     facts
 }
 
-/// A link's URL for this task.
+/// The URL of a link for this task. A tag that the task lacks is empty.
 fn filled(template: &str, record: &TaskRecord) -> String {
     let mut url = String::new();
     let mut rest = template;

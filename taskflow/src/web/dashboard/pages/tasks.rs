@@ -18,10 +18,10 @@ use crate::web::problem::Problem;
 
 const ROWS: usize = 50;
 
-/// How many pages back the address remembers.
+/// How many pages back the URL remembers.
 const TRAIL: usize = 20;
 
-/// The fields of the address that are no words of the filter.
+/// The fields of the URL that are not words of the filter.
 const OTHERS: [&str; 6] = ["q", "after", "trail", "order", "part", "did"];
 
 #[derive(Template)]
@@ -99,7 +99,7 @@ pub(crate) async fn show(call: Call) -> Result<Response, Problem> {
     }
 }
 
-/// Leads a search to its canonical address, or says what is wrong with it.
+/// Redirects a search to its canonical URL, or says what is wrong with it.
 fn searched(call: &Call, beat: &Beat, text: &str) -> Result<Response, Problem> {
     let known = || beat.rare.types.iter().map(|task| task.name.as_str());
     let found = Search::parse(text).and_then(|search| match search.id {
@@ -116,7 +116,7 @@ fn searched(call: &Call, beat: &Beat, text: &str) -> Result<Response, Problem> {
     }
 }
 
-/// The page that says what is wrong with a search, with nothing found.
+/// The page with an empty list that says what is wrong with a search.
 fn refused(call: &Call, beat: &Beat, search: String, problem: String) -> Result<Response, Problem> {
     let mut view = View::new(call, beat, Vec::new(), Order::Newest);
     view.f.search = search;
@@ -125,7 +125,7 @@ fn refused(call: &Call, beat: &Beat, search: String, problem: String) -> Result<
     frame::page(StatusCode::UNPROCESSABLE_ENTITY, &view)
 }
 
-/// The words of the filter in the address.
+/// The words of the filter in the URL.
 fn pairs(call: &Call) -> Result<Pairs, Problem> {
     let mut pairs = Vec::new();
     for (key, value) in &call.query {
@@ -197,7 +197,7 @@ impl View {
         }
     }
 
-    /// Reads the page of rows that the address names.
+    /// Reads the page of rows that the URL names.
     async fn read(&mut self, call: &Call, filter: TaskFilter, now: SystemTime) -> Result<(), Problem> {
         let after = call.field("after").map(|text| cursor("after", text)).transpose()?;
         let trail: Vec<&str> =
@@ -259,12 +259,13 @@ fn order(call: &Call) -> Result<Order, Problem> {
     }
 }
 
-/// The field of the address for this order; none for the usual one.
+/// The field of the URL for this order; `None` for the default one.
 fn in_order(order: Order) -> Option<(&'static str, &'static str)> {
     (order != Order::default()).then_some(("order", order.as_str()))
 }
 
-/// The tabs. Their counts are those of all tasks, so they are shown only without another filter.
+/// The tabs. Their counts cover all tasks, so they are shown only without another filter, and only to an actor that sees all
+/// queues.
 fn tabs(call: &Call, beat: &Beat, pairs: &Pairs, order: Order) -> Vec<Tab> {
     let others: Vec<_> = pairs.iter().filter(|(word, _)| !is_state(word)).collect();
     let mut states: Vec<_> =
@@ -301,7 +302,7 @@ fn tabs(call: &Call, beat: &Beat, pairs: &Pairs, order: Order) -> Vec<Tab> {
     ]
 }
 
-/// A chip for each word of the filter, with the address without it. Alternatives of one word share a chip.
+/// A chip for each word of the filter, with the query string without it. Alternatives of one word share a chip.
 fn chips(pairs: &Pairs, order: Order) -> Vec<Chip> {
     let mut chips: Vec<Chip> = Vec::new();
     let mut seen: Vec<&str> = Vec::new();

@@ -1,4 +1,4 @@
-//! Types: the tasks that running programs have, and one of them with its options and a form to add one.
+//! Types: the tasks that running programs have; and the page of one of them, with its options and a form to add it.
 
 use std::time::Duration;
 
@@ -259,7 +259,7 @@ fn new_task(info: &TaskInfo, form: &[(String, String)]) -> Result<NewTask, Strin
         let is_text = matches!(parameter.type_name.as_str(), "String" | "& str" | "&str" | "Box<str>");
         let value = match serde_json::from_str::<&RawValue>(text) {
             Ok(json) if !is_text || text.starts_with('"') => json.get().to_owned(),
-            // Nobody means a number or a missing quote where the parameter is text.
+            // Where the parameter is text, the input is the text itself, even if it looks like a number or lacks a quote.
             _ if is_text => serde_json::Value::from(text).to_string(),
             _ => return Err(format!("`{}` is not JSON: {text}", parameter.name)),
         };
