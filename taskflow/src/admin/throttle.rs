@@ -12,7 +12,7 @@ const KIND: &str = "throttle";
 
 /// After this many tries without a success, further ones are refused. A try counts only until [`WINDOW`] has passed without
 /// another counted try.
-const TRIES: u32 = 5;
+const MAX_TRIES: u32 = 5;
 
 /// How long counted tries are remembered. Each counted try begins this time again.
 pub(crate) const WINDOW: Duration = Duration::from_secs(60);
@@ -47,7 +47,7 @@ async fn count(console: &Console, key: &str) -> Result<bool, Error> {
         let document = console.tasks().documents(DocumentQuery::one(KIND, key)).await?.pop();
         let tries: Tries =
             document.as_ref().and_then(|it| serde_json::from_slice(&it.value).ok()).unwrap_or_default();
-        if tries.n >= TRIES {
+        if tries.n >= MAX_TRIES {
             return Ok(false);
         }
         let version = document.map_or(0, |it| it.version);

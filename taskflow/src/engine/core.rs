@@ -64,7 +64,7 @@ pub(crate) struct Core {
     #[cfg(any(feature = "api", feature = "metrics"))]
     pub(crate) last_gauges: crate::observe::LastRead,
     #[cfg(feature = "api")]
-    pub(crate) faces: Arc<crate::observe::Faces>,
+    pub(crate) faces: Arc<crate::observe::HttpUsage>,
     pub(crate) recorder: Recorder,
     pub(crate) watches: Watches,
     /// Cancelled when every part of this manager must stop.
@@ -74,7 +74,7 @@ pub(crate) struct Core {
     pub(crate) presence: Presence,
     closed: AtomicBool,
     /// Whether the store has refused the join, so that this process can only read.
-    only_looks: AtomicBool,
+    is_read_only: AtomicBool,
 }
 
 /// How long a store call may take once the manager's runtime has ended.
@@ -145,7 +145,7 @@ impl Core {
             orphaned: CancellationToken::new(),
             presence: Presence::default(),
             closed: AtomicBool::new(false),
-            only_looks: AtomicBool::new(false),
+            is_read_only: AtomicBool::new(false),
         }
     }
 
@@ -225,18 +225,18 @@ impl Core {
     }
 
     /// Records that the store can be read but refuses writes.
-    pub(crate) fn look_only(&self, refused: StoreError) {
-        self.only_looks.store(true, Ordering::Release);
+    pub(crate) fn set_read_only(&self, refused: StoreError) {
+        self.is_read_only.store(true, Ordering::Release);
         let _ = self.health.note_read::<()>("the join", self.health.begin(), false, Err(refused));
     }
 
-    pub(crate) fn only_looks(&self) -> bool {
-        self.only_looks.load(Ordering::Acquire)
+    pub(crate) fn is_read_only(&self) -> bool {
+        self.is_read_only.load(Ordering::Acquire)
     }
 
     /// Records that the store has accepted the join.
     pub(super) fn has_joined(&self) {
-        self.only_looks.store(false, Ordering::Release);
+        self.is_read_only.store(false, Ordering::Release);
         self.presence.is_known();
     }
 

@@ -77,7 +77,7 @@ impl Dispatcher {
         let mut backoff = Backoff::new();
         while !(worker.is_stopping() && self.batch.is_empty() && worker.is_idle()) {
             let look_at = due.map_or(poll, |due| due.min(poll));
-            let exact = [due, worker.slots.impatient_at()].into_iter().flatten().min();
+            let exact = [due, worker.slots.give_back_at()].into_iter().flatten().min();
             tokio::select! {
                 biased;
                 () = worker.woken() => {}
@@ -111,7 +111,7 @@ impl Dispatcher {
                         self.most_claimed = 1;
                     }
                     if is_full || error.is_about_one_row() {
-                        let _telling = worker.core.events.telling();
+                        let _telling = worker.core.events.announcing();
                         one_by_one(&worker, &mut self.batch).await;
                     }
                     // The results are kept and retried; more of them collect meanwhile.
@@ -126,7 +126,7 @@ impl Dispatcher {
     /// the next task is due. After an error the state is as before the round.
     async fn turn(&mut self) -> Result<Option<Duration>, StoreError> {
         let worker = self.worker.clone();
-        let _telling = worker.core.events.telling();
+        let _telling = worker.core.events.announcing();
         let mut lost: Vec<Ended> = self.batch.extract_if(.., |ended| ended.finish.is_none()).collect();
         leave(&worker, &mut lost);
         if !lost.is_empty() || worker.slots.any_scarce(self.batch.iter().map(|ended| &ended.permit)) {

@@ -24,9 +24,9 @@ pub(crate) struct Events {
     /// task, and the channel would take a lock for it.
     listening: Arc<()>,
     observers: Observers,
-    /// The number of parts of the engine that may still send events about what they store: see [`Telling`].
-    telling: AtomicUsize,
-    told: Notify,
+    /// The number of parts of the engine that may still send events about what they store: see [`Announcing`].
+    announcing: AtomicUsize,
+    all_announced: Notify,
     /// Adds in flight, not announced to subscribers yet: a run may start before the add is answered.
     unannounced: Mutex<FastMap<TaskId, ()>>,
     /// The name and the queue of the task added last. The next task often has the same, and shares them.
@@ -65,8 +65,8 @@ impl Events {
             subscribers: broadcast::channel(Self::CAPACITY).0,
             listening: Arc::default(),
             observers,
-            telling: AtomicUsize::new(0),
-            told: Notify::new(),
+            announcing: AtomicUsize::new(0),
+            all_announced: Notify::new(),
             unannounced: Mutex::default(),
             last_added: Mutex::default(),
         }
@@ -186,9 +186,9 @@ impl Events {
 
     /// Call this before storing something that events report. A [`flush`](Self::flush) waits until the returned value has
     /// been dropped.
-    pub(crate) fn telling(&self) -> Telling<'_> {
-        self.telling.fetch_add(1, Ordering::SeqCst);
-        Telling(self)
+    pub(crate) fn announcing(&self) -> Announcing<'_> {
+        self.announcing.fetch_add(1, Ordering::SeqCst);
+        Announcing(self)
     }
 
     /// Waits until the observers have received all events, but no longer than until `by`.
@@ -196,8 +196,8 @@ impl Events {
         if self.observers.want_some() {
             let all_told = async {
                 loop {
-                    let told = self.told.notified();
-                    if self.telling.load(Ordering::SeqCst) == 0 {
+                    let told = self.all_announced.notified();
+                    if self.announcing.load(Ordering::SeqCst) == 0 {
                         return;
                     }
                     told.await;
@@ -211,12 +211,12 @@ impl Events {
 
 /// While this exists, a part of the engine is about to send events.
 #[derive(Debug)]
-pub(crate) struct Telling<'a>(&'a Events);
+pub(crate) struct Announcing<'a>(&'a Events);
 
-impl Drop for Telling<'_> {
+impl Drop for Announcing<'_> {
     fn drop(&mut self) {
-        if self.0.telling.fetch_sub(1, Ordering::SeqCst) == 1 {
-            self.0.told.notify_waiters();
+        if self.0.announcing.fetch_sub(1, Ordering::SeqCst) == 1 {
+            self.0.all_announced.notify_waiters();
         }
     }
 }

@@ -19,7 +19,7 @@ use crate::model::{TaskMiddleware, time};
 use crate::observe::CellId;
 use crate::seam::{Instant, Seam};
 use crate::store::{Claimed, Finish, FinishKind};
-use crate::task::{BlockingBody, BoxFuture, Prepare, RunTask, Said, TaskContext, TaskOutcome};
+use crate::task::{BlockingBody, BoxFuture, Prepare, RunTask, TaskContext, TaskOutcome, UnsentReport};
 
 /// Starts a task. When its body has ended, calls `then` with the end of the run and the time the body took.
 pub(super) fn begin(
@@ -222,7 +222,7 @@ fn ended(
     cell: CellId,
     permit: Permit,
     kind: Option<FinishKind>,
-    (words, took): (Said, Duration),
+    (words, took): (UnsentReport, Duration),
 ) -> Ended {
     let finish = kind.map(|kind| {
         let mut finish = Finish::new(task.run, kind);
@@ -281,7 +281,7 @@ async fn drive(
         // It returned because it was asked to.
         Some(ended) if context.noticed_stop() => {
             if let Err(panic) = ended {
-                let panic = executing.core.tellable(&task.name, &panic);
+                let panic = executing.core.for_log(&task.name, &panic);
                 tracing::warn!(task = %task.run.id, name = %task.name, "{panic} (after the task was asked to stop)");
             }
             BodyEnd::CutShort
@@ -291,7 +291,7 @@ async fn drive(
         None => {
             // Dropping runs the task's destructors, which are its code too. A body that has ended has already run them.
             if let Err(panic) = within(context, || drop(body)) {
-                let panic = executing.core.tellable(&task.name, &panic);
+                let panic = executing.core.for_log(&task.name, &panic);
                 tracing::warn!(task = %task.run.id, name = %task.name, "{panic} (while the task was being dropped)");
             }
             BodyEnd::CutShort

@@ -137,7 +137,7 @@ async fn renew(core: &Core, worker: Option<&Worker>, renewed: &mut Instant) {
         let before = std::mem::replace(&mut skipped, core.seam.skipped());
         *renewed += skipped - before;
         if lease_left(core, *renewed).is_zero() && !has_waited_together {
-            give_up(core, worker);
+            stop_runs(core, worker);
         }
         let asked = core.seam.instant();
         core.late.begin_renewal();
@@ -185,7 +185,7 @@ async fn renew(core: &Core, worker: Option<&Worker>, renewed: &mut Instant) {
                 has_waited_together = false;
                 wait = lease / 20;
                 if lease_left(core, *renewed).is_zero() {
-                    give_up(core, worker);
+                    stop_runs(core, worker);
                 }
                 if refused.is_err() {
                     let silent = StoreError::new(StoreErrorKind::Unavailable, "the store does not answer");
@@ -203,7 +203,7 @@ fn lease_left(core: &Core, renewed: Instant) -> Duration {
     (core.settings.lease / 5 * 4).saturating_sub(core.seam.since(since))
 }
 
-fn give_up(core: &Core, worker: Option<&Worker>) {
+fn stop_runs(core: &Core, worker: Option<&Worker>) {
     let Some(worker) = worker else { return };
     let may_claim = worker.may_claim();
     // Before the log line: it may panic.

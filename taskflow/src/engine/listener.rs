@@ -33,7 +33,7 @@ pub(crate) async fn listen(core: Arc<Core>, worker: Option<Arc<Worker>>) {
         if relisten.take_if(|at| *at <= core.seam.instant()).is_some() {
             hints = core.store.listen();
         }
-        let mut heard = Heard::default();
+        let mut heard = HeardHints::default();
         tokio::select! {
             biased;
             () = core.over.cancelled() => return,
@@ -73,7 +73,7 @@ pub(crate) async fn listen(core: Arc<Core>, worker: Option<Arc<Worker>>) {
 
 /// What hints say together.
 #[derive(Debug, Default)]
-struct Heard {
+struct HeardHints {
     work: bool,
     ends: bool,
     stop: bool,
@@ -81,7 +81,7 @@ struct Heard {
     has_ended: bool,
 }
 
-impl Heard {
+impl HeardHints {
     fn note(&mut self, hint: Option<Hint>) {
         let Some(hint) = hint else {
             self.has_ended = true;

@@ -20,7 +20,7 @@ use crate::store::{Claimed, FinishKind};
 use crate::task::{BoxFuture, Steering, TaskContext, TaskOutcome};
 
 /// How long middleware may at least go on after a stop has ended the body. It gets no time if the lease is ending.
-const LAST_WORDS: Duration = Duration::from_millis(250);
+const GRACE_AFTER_STOP: Duration = Duration::from_millis(250);
 
 /// What is known of the body while the middleware runs.
 #[derive(Default)]
@@ -89,7 +89,7 @@ pub(super) async fn around(
     };
     // Dropping runs destructors of the middleware, which are code of the user too.
     if let Err(panic) = within(context, || drop(chain)) {
-        let panic = core.tellable(&task.name, &panic);
+        let panic = core.for_log(&task.name, &panic);
         tracing::warn!(task = %task.run.id, name = %task.name, "{panic} (while its middleware was being dropped)");
     }
     if context.stop().is_lost() {
@@ -154,7 +154,7 @@ impl Inside {
             }
             end => {
                 let finish = end.finish(task, context);
-                let outcome = told(finish.as_ref());
+                let outcome = outcome_of(finish.as_ref());
                 *self.decided.lock() = Some(finish);
                 outcome
             }
@@ -163,7 +163,7 @@ impl Inside {
 }
 
 /// The outcome that middleware receives for an end that it cannot change.
-fn told(finish: Option<&FinishKind>) -> RunOutcome {
+fn outcome_of(finish: Option<&FinishKind>) -> RunOutcome {
     let (outcome, error) = match finish {
         Some(FinishKind::End { outcome, error, .. } | FinishKind::Retry { outcome, error, .. }) => {
             (*outcome, error.clone())
@@ -199,12 +199,12 @@ async fn must_end(core: &Core, context: &TaskContext, task: &Claimed, since: Ins
     let last_words = async || {
         let is_lease_ending = || stop.reason() == Some(StopReason::LeaseEnding);
         if !is_lease_ending() {
-            seam.sleep(core.settings.cancel_grace.max(LAST_WORDS)).await;
+            seam.sleep(core.settings.cancel_grace.max(GRACE_AFTER_STOP)).await;
         }
         if inside.has_begun.load(Ordering::Acquire) && !inside.is_over() {
             inside.over().await;
             if !is_lease_ending() {
-                seam.sleep(LAST_WORDS).await;
+                seam.sleep(GRACE_AFTER_STOP).await;
             }
         }
     };

@@ -15,7 +15,7 @@ use crate::model::{AttemptOutcome, LogLine, TaskId, TaskStatus, sealed};
 #[cfg(feature = "encryption")]
 use crate::model::{TaskRecord, TaskSource};
 use crate::store::{Claimed, FinishKind};
-use crate::task::{Registry, Said};
+use crate::task::{Registry, UnsentReport};
 
 /// The delay before a task is claimed again after its record could not be read.
 #[cfg(feature = "encryption")]
@@ -106,9 +106,9 @@ impl Core {
         &self,
         task: &Claimed,
         kind: Option<FinishKind>,
-        said: Said,
+        said: UnsentReport,
         is_ours: bool,
-    ) -> (Option<FinishKind>, Said) {
+    ) -> (Option<FinishKind>, UnsentReport) {
         let (mut kind, mut said) = (kind, said);
         if let Some(kind) = &mut kind {
             not_sealed(kind);
@@ -125,7 +125,7 @@ impl Core {
             });
             return sealed.unwrap_or_else(|panic| {
                 let end = refusal(format!("what it returned could not be sealed: the key ring {panic}"));
-                let nothing = Said { progress: None, lines: Vec::new(), lines_before };
+                let nothing = UnsentReport { progress: None, lines: Vec::new(), lines_before };
                 ((!is_lost).then_some(end), nothing)
             });
         }
@@ -135,7 +135,7 @@ impl Core {
 
     /// The text of a panic of a task, for the log of this process. If the errors of the task are sealed, a fixed text takes its
     /// place.
-    pub(super) fn tellable<'a>(&self, name: &str, text: &'a str) -> &'a str {
+    pub(super) fn for_log<'a>(&self, name: &str, text: &'a str) -> &'a str {
         #[cfg(feature = "encryption")]
         if self
             .sealing

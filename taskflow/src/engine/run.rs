@@ -67,7 +67,7 @@ impl Admitted {
 
     /// Ends the run before its body starts. The task goes back to the queue as if it had not been claimed, unless it was
     /// cancelled or lost meanwhile.
-    pub(crate) fn turned_away(self, permit: Permit) -> Ended {
+    pub(crate) fn not_started(self, permit: Permit) -> Ended {
         self.context.end_body();
         let kind = match self.context.stop().reason() {
             Some(StopReason::Lost) => None,
@@ -87,7 +87,7 @@ impl Admitted {
     }
 
     /// Whether the run was asked to stop before it started, or the task has expired.
-    pub(crate) fn may_not_begin(&self, seam: &Seam) -> bool {
+    pub(crate) fn must_not_start(&self, seam: &Seam) -> bool {
         self.context.stop().is_asked() || self.expires.is_some_and(|at| at <= seam.instant())
     }
 }

@@ -72,9 +72,9 @@ impl Ending {
         let recorded_by =
             drained_by.min(core.seam.instant() + RECORD).max(core.seam.instant() + RECORD_LEAST);
         // Observers get all the time that is left. The results and adds that their events report have been stored by now.
-        let told_by = drained_by.max(core.seam.instant() + RECORD_LEAST);
+        let events_by = drained_by.max(core.seam.instant() + RECORD_LEAST);
         let record = core.seam.timeout_at(recorded_by, statistics::flush(core));
-        if tokio::join!(record, core.events.flush(told_by)).0.is_err() {
+        if tokio::join!(record, core.events.flush(events_by)).0.is_err() {
             tracing::debug!("the last statistics could not be written in time");
         }
         if report.abandoned > 0 {

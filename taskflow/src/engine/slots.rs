@@ -182,7 +182,7 @@ impl<T: Send + 'static> Slots<T> {
     pub(crate) fn try_take(&self, queue: &str, blocking: bool, eager: bool) -> Option<Permit> {
         let index = *self.indices.get(queue)?;
         let mut state = self.state.lock();
-        let free = if state.claiming || state.closed { 0 } else { state.prompt() };
+        let free = if state.claiming || state.closed { 0 } else { state.startable() };
         if state.queues[index].shared.any()
             || (state.needs_slot && !eager)
             || state.queues[index].free(free) == 0
@@ -269,7 +269,7 @@ impl<T: Send + 'static> Slots<T> {
         // At most half of the tasks that may be claimed in all, so that one half runs while the other is on its way; but as
         // many as there are slots, so that without a window everything that is free is claimed.
         let limit = most.saturating_sub(state.runs).min(self.total.max(most / 2));
-        let slots = state.prompt().min(limit);
+        let slots = state.startable().min(limit);
         let prefetch = match slots {
             // The next task needs a free slot, so a claim would bring nothing.
             0 if state.needs_slot => 0,
@@ -327,7 +327,7 @@ impl<T: Send + 'static> Slots<T> {
     }
 
     /// When the first waiting task will have waited too long for a slot.
-    pub(crate) fn impatient_at(&self) -> Option<Instant> {
+    pub(crate) fn give_back_at(&self) -> Option<Instant> {
         self.state.lock().ready.front().map(|(.., since)| *since + MAX_BUFFERED)
     }
 
@@ -364,7 +364,7 @@ impl<T: Send + 'static> Slots<T> {
 
 impl<T> SlotState<T> {
     /// How many more tasks can start immediately.
-    fn prompt(&self) -> usize {
+    fn startable(&self) -> usize {
         self.free.saturating_sub(self.ready.len())
     }
 

@@ -14,7 +14,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const EVERY: Duration = Duration::from_secs(2);
 
 /// Returns `Ok` with the store's error if this process may still read, and otherwise `Err` with the reason why not.
-pub(crate) async fn can_look(core: &Core, refused: StoreError) -> Result<StoreError, StoreError> {
+pub(crate) async fn can_read(core: &Core, refused: StoreError) -> Result<StoreError, StoreError> {
     if matches!(refused.kind(), StoreErrorKind::NotAStore | StoreErrorKind::NewerSchema) {
         return Err(refused);
     }

@@ -167,9 +167,9 @@ impl Worker {
 
     /// Starts a task in its slot.
     pub(crate) fn start(self: &Arc<Self>, task: Admitted, permit: Permit) {
-        if self.is_stopping() || task.may_not_begin(&self.core.seam) {
+        if self.is_stopping() || task.must_not_start(&self.core.seam) {
             // It was claimed or leased before the stop or the expiry.
-            self.end(task.turned_away(permit), Duration::ZERO);
+            self.end(task.not_started(permit), Duration::ZERO);
         } else {
             self.begin(task, permit);
         }
@@ -201,10 +201,10 @@ impl Worker {
     /// Starts the task that waited for a slot, or the first after it that may still start.
     fn begin_next(self: &Arc<Self>, mut next: Option<(Admitted, Permit)>, took: Duration) {
         while let Some((task, permit)) = next {
-            if !task.may_not_begin(&self.core.seam) {
+            if !task.must_not_start(&self.core.seam) {
                 return self.begin(task, permit);
             }
-            let mut ended = task.turned_away(permit);
+            let mut ended = task.not_started(permit);
             next = self.slots.end_body(&mut ended.permit, took, self.may_claim());
             self.hand_in([ended]);
         }
@@ -214,7 +214,7 @@ impl Worker {
     pub(crate) fn give_back_waiting(&self, all: bool) {
         let waiting = self.slots.take_waiting(all);
         if !waiting.is_empty() {
-            self.hand_in(waiting.into_iter().map(|(task, permit)| task.turned_away(permit)));
+            self.hand_in(waiting.into_iter().map(|(task, permit)| task.not_started(permit)));
         }
     }
 

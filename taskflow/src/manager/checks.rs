@@ -33,7 +33,7 @@ impl TaskManagerBuilder {
     }
 
     /// Checks every name and every duration against its limits.
-    pub(super) fn words_and_lengths(&self) -> impl Iterator<Item = Checked> {
+    pub(super) fn check_names_and_durations(&self) -> impl Iterator<Item = Checked> {
         let mut queues: Vec<_> = self.queues.iter().collect();
         queues.sort_by_key(|(name, _)| *name);
         let queues = queues.into_iter().flat_map(|(name, config)| {
@@ -60,7 +60,7 @@ impl TaskManagerBuilder {
     }
 
     /// Checks that the limits on concurrent tasks are not 0, and that the queues that this process serves are configured.
-    pub(super) fn numbers_and_served(&self) -> impl Iterator<Item = Checked> {
+    pub(super) fn check_limits_and_queues(&self) -> impl Iterator<Item = Checked> {
         let zero = |option, is_zero, message| match is_zero {
             true => Err(Error::Config { option, value: "0".to_owned(), message }),
             false => Ok(()),
@@ -93,7 +93,9 @@ impl TaskManagerBuilder {
     #[cfg(feature = "testing")]
     pub(crate) fn wrong(mut self) -> Vec<Error> {
         let (_, mut wrong) = self.collect(&OwnManager::default());
-        wrong.extend(self.numbers_and_served().chain(self.words_and_lengths()).filter_map(Checked::err));
+        wrong.extend(
+            self.check_limits_and_queues().chain(self.check_names_and_durations()).filter_map(Checked::err),
+        );
         wrong.extend(self.retentions().err());
         wrong
     }

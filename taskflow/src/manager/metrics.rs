@@ -35,7 +35,7 @@ impl TaskManager {
 
     /// The counts of requests and open streams of this process's API and dashboard.
     #[cfg(feature = "api")]
-    pub(crate) fn faces(&self) -> &std::sync::Arc<crate::observe::Faces> {
+    pub(crate) fn faces(&self) -> &std::sync::Arc<crate::observe::HttpUsage> {
         &self.0.core.faces
     }
 

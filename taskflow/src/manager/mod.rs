@@ -7,14 +7,14 @@ mod checks;
 mod controls;
 #[cfg(feature = "api")]
 mod documents;
-#[cfg(feature = "metrics")]
-mod facade;
 mod handle;
 mod hold;
 mod hooks;
 mod lifecycle;
 #[cfg(any(feature = "api", feature = "metrics"))]
 mod metrics;
+#[cfg(feature = "metrics")]
+mod metrics_push;
 mod provided;
 mod queues;
 #[cfg(feature = "testing")]

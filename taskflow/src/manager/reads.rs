@@ -67,7 +67,7 @@ impl TaskManager {
             return Ok(core.read("a read", core.store.list(filter)).await?);
         }
         let found = self.search(&filter).await?;
-        if !filter.is_told_by_outlines() {
+        if !filter.needs_only_outlines() {
             return Ok(found);
         }
         // Read in full only the tasks that were found. Drop those that were deleted or no longer match.
@@ -154,7 +154,7 @@ impl TaskManager {
         let mut found = Page::new(Vec::new(), None);
         let mut looked_at = 0;
         loop {
-            let page = match filter.is_told_by_outlines() {
+            let page = match filter.needs_only_outlines() {
                 true => core.store.list_outlines(asked.clone()),
                 false => core.store.list(asked.clone()),
             };

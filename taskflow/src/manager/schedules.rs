@@ -251,8 +251,8 @@ fn show(info: &mut ScheduleInfo, state: &ScheduleState, now: SystemTime) -> Opti
     if let Some(Ok(definition)) = state.definition.as_deref().map(Definition::read) {
         info.sealed_with = definition.sealed_with().map(str::to_owned);
         // If the schedule is also declared, the declared one may add to another queue.
-        let is_in_both = info.task.is_none() || info.queue.as_ref() == Some(&definition.queue);
-        info.queue = is_in_both.then_some(definition.queue);
+        let has_one_queue = info.task.is_none() || info.queue.as_ref() == Some(&definition.queue);
+        info.queue = has_one_queue.then_some(definition.queue);
         info.task = Some(definition.task);
         next = after_last(&definition.timing);
         show_timing(info, definition.timing, now);

@@ -9,7 +9,7 @@ use tokio::runtime::Handle;
 use super::TaskManager;
 use super::builder::TaskManagerBuilder;
 #[cfg(feature = "metrics")]
-use super::facade;
+use super::metrics_push;
 use super::provided::OwnManager;
 use crate::engine::blocking::BlockingPool;
 use crate::engine::catalogue::{self, Catalogue, DeclaredQueue};
@@ -68,7 +68,7 @@ impl TaskManagerBuilder {
         // Set it before any task runs: the first task may take it.
         own.set(&manager);
         manager.dispatch(&worker);
-        watch_others(&manager, Some(&worker));
+        spawn_parts(&manager, Some(&worker));
         spawn(&core, "the reporter", {
             let worker = worker.clone();
             move || reporter::report(worker.clone())
@@ -150,8 +150,8 @@ impl TaskManagerBuilder {
         let starting = join(starting, &core).await?;
         let manager = TaskManager::new(core.clone(), None);
         starting.started();
-        watch_others(&manager, None);
-        if core.only_looks() {
+        spawn_parts(&manager, None);
+        if core.is_read_only() {
             core.spawn(viewer::join_later(core.clone()));
         }
         Ok(manager)
@@ -183,7 +183,7 @@ impl TaskManagerBuilder {
         if panics::catch(|| drop(seam.sleep(Duration::ZERO))).is_err() {
             return Err(Error::NoRuntime);
         }
-        self.words_and_lengths().collect::<Result<(), _>>()?;
+        self.check_names_and_durations().collect::<Result<(), _>>()?;
         let retention = self.retentions()?;
         let source = self.store.take().unwrap_or_else(|| "memory:".into_source());
         // Opening a file blocks, so it happens on a blocking thread. If this future is dropped, that thread closes the file.
@@ -237,7 +237,7 @@ impl TaskManagerBuilder {
     }
 
     fn slots<T: Send + 'static>(&self) -> Result<Slots<T>, Error> {
-        self.numbers_and_served().collect::<Result<(), _>>()?;
+        self.check_limits_and_queues().collect::<Result<(), _>>()?;
         let mut queues = Vec::new();
         let run: Vec<&String> = match &self.run_queues {
             Some(names) => names.iter().collect(),
@@ -269,7 +269,7 @@ async fn join(starting: Starting, core: &Core) -> Result<Starting, Error> {
     let joined = async {
         match starting.join().await {
             Err(Error::Store(error)) if !core.instance.runs => {
-                core.look_only(viewer::can_look(core, error).await?);
+                core.set_read_only(viewer::can_read(core, error).await?);
             }
             joined => joined?,
         }
@@ -286,7 +286,7 @@ async fn join(starting: Starting, core: &Core) -> Result<Starting, Error> {
 }
 
 /// Starts the parts of the engine that every process needs, whether or not it runs tasks.
-fn watch_others(manager: &TaskManager, worker: Option<&Arc<Worker>>) {
+fn spawn_parts(manager: &TaskManager, worker: Option<&Arc<Worker>>) {
     let core = &manager.0.core;
     let with = |core: &Arc<Core>| (core.clone(), worker.cloned());
     let parts = with(core);
@@ -302,7 +302,7 @@ fn watch_others(manager: &TaskManager, worker: Option<&Arc<Worker>>) {
     #[cfg(feature = "metrics")]
     {
         let (shared, manager) = (core.clone(), manager.downgrade());
-        spawn(core, "the push of metrics", move || facade::push(shared.clone(), manager.clone()));
+        spawn(core, "the push of metrics", move || metrics_push::push(shared.clone(), manager.clone()));
     }
     #[cfg(feature = "encryption")]
     if worker.is_some() && core.has_keys() {

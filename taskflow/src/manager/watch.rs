@@ -40,8 +40,8 @@ impl TaskManager {
     ///
     /// If the store cannot be read, the watch does not end: it yields [`TaskUpdate::Unavailable`] and keeps trying.
     pub fn watch(&self, id: TaskId) -> Watch {
-        let told = Told::new(watching::watch(&self.0.core, id));
-        Watch { id, updates: Box::pin(stream::unfold(told, Told::next)) }
+        let told = WatchState::new(watching::watch(&self.0.core, id));
+        Watch { id, updates: Box::pin(stream::unfold(told, WatchState::next)) }
     }
 }
 
@@ -67,7 +67,7 @@ impl fmt::Debug for Watch {
 }
 
 /// What a watch has yielded so far, and what it yields next.
-struct Told {
+struct WatchState {
     seen: watch::Receiver<Seen>,
     /// The updates to yield next. They come from one read.
     updates: VecDeque<TaskUpdate>,
@@ -78,7 +78,7 @@ struct Told {
     is_over: bool,
 }
 
-impl Told {
+impl WatchState {
     fn new(seen: watch::Receiver<Seen>) -> Self {
         Self {
             seen,

@@ -338,7 +338,7 @@ impl TaskFilter {
     }
 
     /// Whether a record without its arguments, result, progress and attempts is enough to decide if it matches.
-    pub(crate) fn is_told_by_outlines(&self) -> bool {
+    pub(crate) fn needs_only_outlines(&self) -> bool {
         self.args.is_empty()
     }
 

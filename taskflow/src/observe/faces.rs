@@ -11,16 +11,16 @@ type Answered = (&'static str, &'static str, u16);
 
 /// The requests that the API and the dashboard of a process have answered, and the streams that they have open.
 #[derive(Debug, Default)]
-pub(crate) struct Faces {
+pub(crate) struct HttpUsage {
     answered: Mutex<BTreeMap<Answered, u64>>,
     viewers: AtomicUsize,
 }
 
 /// One open stream of events. It counts as open until this is dropped.
 #[derive(Debug)]
-pub(crate) struct Watching(Arc<Faces>);
+pub(crate) struct Watching(Arc<HttpUsage>);
 
-impl Faces {
+impl HttpUsage {
     /// Counts an answered request. `route` comes from the table of routes, so there are few different ones.
     pub(crate) fn answered(&self, method: &'static str, route: &'static str, status: u16) {
         *self.answered.lock().entry((method, route, status)).or_default() += 1;

@@ -42,7 +42,7 @@ pub(crate) use self::counter::Counter;
 #[cfg(any(feature = "api", feature = "metrics"))]
 pub(crate) use self::counter::{OUTCOMES, SOURCES, STATUSES};
 #[cfg(feature = "api")]
-pub(crate) use self::faces::{Faces, Watching};
+pub(crate) use self::faces::{HttpUsage, Watching};
 #[cfg(any(feature = "api", feature = "metrics"))]
 pub(crate) use self::families::{Family, Labels, LastRead};
 pub use self::file::FileObserver;
@@ -57,7 +57,7 @@ pub use self::otel::OpenTelemetry;
 #[cfg(any(feature = "api", feature = "metrics"))]
 pub(crate) use self::prometheus::text;
 #[cfg(feature = "metrics")]
-pub(crate) use self::pushed::{Pushed, is_heard};
+pub(crate) use self::pushed::{Pushed, has_recorder};
 pub(crate) use self::refusals::{Refusals, reason};
 pub(crate) use self::trace::TraceSettings;
 pub use self::trace::{Traces, Tracing};

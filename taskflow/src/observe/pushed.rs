@@ -23,7 +23,7 @@ pub(crate) struct Pushed {
 
 /// Whether a recorder is installed. Without one, the crate `metrics` gives its own no-op recorder, whose size is 0. (An installed
 /// recorder of size 0 would not be noticed either.)
-pub(crate) fn is_heard() -> bool {
+pub(crate) fn has_recorder() -> bool {
     metrics::with_recorder(|recorder| std::mem::size_of_val(recorder) > 0)
 }
 

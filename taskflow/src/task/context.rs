@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tracing::Span;
 
-use super::pending_report::{PendingReport, Said};
+use super::pending_report::{PendingReport, UnsentReport};
 use super::{States, Stop};
 use crate::model::{Extensions, LogLevel, LogLine, NewTask, Progress, Tags, TaskId, TraceContext};
 use crate::seam::Seam;
@@ -395,14 +395,14 @@ impl TaskContext {
 
     /// Takes the progress and log lines since the last report, to store them while the task runs. The caller must then call
     /// [`reported`](Self::reported). `None` if there is nothing to report, or the final report has been taken.
-    pub(crate) fn begin_report(&self) -> Option<Said> {
+    pub(crate) fn begin_report(&self) -> Option<UnsentReport> {
         self.0.pending.lock().begin(self.0.parts.log_lines)
     }
 
     /// Ends a report. If it may not have been stored, its lines are put back, before the lines that were logged since.
-    pub(crate) fn reported(&self, said: Said, is_stored: bool) {
+    pub(crate) fn reported(&self, said: UnsentReport, is_stored: bool) {
         match is_stored {
-            true => self.0.pending.lock().has_stored(&said),
+            true => self.0.pending.lock().count_stored(&said),
             false => self.add_to_report(|pending| pending.put_back(said)),
         }
         self.0.pending.lock().end();
@@ -411,7 +411,7 @@ impl TaskContext {
 
     /// Takes everything that no report has stored, to store it with the outcome of the run. Waits for a report in progress
     /// first, because its write would be stale after the outcome is stored.
-    pub(crate) async fn final_report(&self) -> Said {
+    pub(crate) async fn final_report(&self) -> UnsentReport {
         loop {
             let reported = {
                 let mut pending = self.0.pending.lock();

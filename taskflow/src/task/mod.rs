@@ -33,7 +33,7 @@ pub(crate) use descriptor::{BlockingBody, Prepare, Run as RunTask, RunError};
 pub use descriptor::{Descriptor, Location, Parameter, Registration};
 pub use from_context::{ContextError, FromContext};
 pub use output::{TaskOutcome, TaskOutput, TaskValue};
-pub(crate) use pending_report::Said;
+pub(crate) use pending_report::UnsentReport;
 pub(crate) use registry::{Registered, Registry};
 pub use report::{ErrorReport, Probe, ViaBoxedError, ViaDisplay, ViaError, ViaNothing, ViaTaskError};
 pub use schedule::{Missed, Overlap, ScheduleSpec, Trigger};

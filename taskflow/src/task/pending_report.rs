@@ -21,7 +21,7 @@ pub(super) struct PendingReport {
 
 /// Progress and log lines to store, during a run or together with its outcome.
 #[derive(Clone, Debug)]
-pub(crate) struct Said {
+pub(crate) struct UnsentReport {
     pub(crate) progress: Option<Progress>,
     pub(crate) lines: Vec<LogLine>,
     /// How many lines the task had before these.
@@ -61,7 +61,7 @@ impl PendingReport {
 
     /// Takes everything that has not been reported; `None` if there is nothing, or after [`take_last`](Self::take_last). The task
     /// had `before` lines before this run.
-    pub(super) fn begin(&mut self, before: u32) -> Option<Said> {
+    pub(super) fn begin(&mut self, before: u32) -> Option<UnsentReport> {
         self.announced = false;
         if self.ended || (self.progress.is_none() && self.lines.is_empty()) {
             return None;
@@ -71,7 +71,7 @@ impl PendingReport {
     }
 
     /// Takes everything for the last time; `None` while a report is in flight.
-    pub(super) fn take_last(&mut self, before: u32) -> Option<Said> {
+    pub(super) fn take_last(&mut self, before: u32) -> Option<UnsentReport> {
         if self.reporting {
             return None;
         }
@@ -79,20 +79,20 @@ impl PendingReport {
         Some(self.take(before))
     }
 
-    fn take(&mut self, before: u32) -> Said {
+    fn take(&mut self, before: u32) -> UnsentReport {
         let lines_before = before.saturating_add(self.stored);
-        Said { progress: self.progress.take(), lines: mem::take(&mut self.lines), lines_before }
+        UnsentReport { progress: self.progress.take(), lines: mem::take(&mut self.lines), lines_before }
     }
 
     /// Counts the stored lines.
-    pub(super) fn has_stored(&mut self, said: &Said) {
+    pub(super) fn count_stored(&mut self, said: &UnsentReport) {
         self.stored = self.stored.saturating_add(u32::try_from(said.lines.len()).unwrap_or(u32::MAX));
     }
 
     /// Puts back a report that may not have been stored: its lines before those logged since, and its progress unless there is a
     /// newer one.
-    pub(super) fn put_back(&mut self, said: Said) {
-        let Said { progress, mut lines, .. } = said;
+    pub(super) fn put_back(&mut self, said: UnsentReport) {
+        let UnsentReport { progress, mut lines, .. } = said;
         lines.append(&mut self.lines);
         self.lines = lines;
         self.progress = self.progress.take().or(progress);

@@ -4,7 +4,7 @@ use axum::Router;
 use tokio::sync::Semaphore;
 
 use super::access::Access;
-use super::desk::{Accent, Desk, Link, MAX_FOLLOWED};
+use super::router_state::{Accent, Link, MAX_FOLLOWED, RouterState};
 use super::routes;
 use super::site::Site;
 use crate::admin::{Args, Console, Sessions};
@@ -32,7 +32,7 @@ use crate::manager::TaskManager;
 #[derive(Debug)]
 #[must_use = "an `Admin` does nothing until its `router()` is served"]
 pub struct Admin {
-    desk: Desk,
+    state: RouterState,
 }
 
 impl Admin {
@@ -44,7 +44,7 @@ impl Admin {
             );
         }
         Self {
-            desk: Desk {
+            state: RouterState {
                 site: Site {
                     console: Console::new(tasks),
                     sessions: Sessions::default(),
@@ -66,19 +66,19 @@ impl Admin {
 
     /// The title of the pages; default `taskflow`.
     pub fn title(mut self, title: impl Into<Arc<str>>) -> Self {
-        self.desk.title = title.into();
+        self.state.title = title.into();
         self
     }
 
     /// Shows the name of the environment on each page, in a colour, so that nobody takes production for staging.
     pub fn environment(mut self, name: impl Into<String>, accent: Accent) -> Self {
-        self.desk.environment = Some((name.into(), accent));
+        self.state.environment = Some((name.into(), accent));
         self
     }
 
     /// Which arguments and results are shown; default all.
     pub fn args(mut self, args: Args) -> Self {
-        self.desk.args = args;
+        self.state.args = args;
         self
     }
 
@@ -86,30 +86,30 @@ impl Admin {
     /// missing tag by nothing. A task without a trace has no link with `{trace_id}`. A URL must begin with `http://` or
     /// `https://`.
     pub fn link(mut self, label: impl Into<String>, url: impl Into<String>) -> Self {
-        self.desk.links.push(Link { label: label.into(), template: url.into() });
+        self.state.links.push(Link { label: label.into(), template: url.into() });
         self
     }
 
     /// The origin under which browsers know this server, such as `https://shop.example`, if a proxy changes the `Host`.
     pub fn public_origin(mut self, origin: impl Into<String>) -> Self {
-        self.desk.site.public_origin = Some(origin.into());
+        self.state.site.public_origin = Some(origin.into());
         self
     }
 
     /// Allows the session's cookie over plain http to other hosts than loopback. Anybody who can read the traffic can then
     /// take over the session.
     pub fn insecure_cookies(mut self) -> Self {
-        self.desk.site.insecure_cookies = true;
+        self.state.site.insecure_cookies = true;
         self
     }
 
     /// The router: nest it under a path, or serve it at the root.
     pub fn router(self) -> Router {
-        routes::router(Arc::new(self.desk), cfg!(feature = "dashboard"))
+        routes::router(Arc::new(self.state), cfg!(feature = "dashboard"))
     }
 
     /// The API alone, without pages.
     pub fn api(self) -> Router {
-        routes::router(Arc::new(self.desk), false)
+        routes::router(Arc::new(self.state), false)
     }
 }

@@ -12,9 +12,9 @@ use parking_lot::Mutex;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::desk::Desk;
 use super::headers::text;
 use super::problem::Problem;
+use super::router_state::RouterState;
 use crate::admin::{Actor, By, Console, Face, Permission};
 use crate::seam::Seam;
 
@@ -26,7 +26,7 @@ const BODY_WITHIN: Duration = Duration::from_secs(30);
 
 /// One request that passed the checks of its [route](super::route::Route).
 pub(crate) struct Call {
-    pub(crate) desk: Arc<Desk>,
+    pub(crate) state: Arc<RouterState>,
     /// The actor. Public routes have one without permissions.
     pub(crate) actor: Actor,
     pub(crate) parts: Parts,
@@ -45,7 +45,7 @@ pub(crate) struct Call {
 
 impl Call {
     pub(crate) fn console(&self) -> &Console {
-        &self.desk.site.console
+        &self.state.site.console
     }
 
     pub(crate) fn seam(&self) -> &Seam {
@@ -71,7 +71,7 @@ impl Call {
     /// The same call without its body, for the page of an error.
     pub(crate) fn sketch(&self) -> Self {
         Self {
-            desk: Arc::clone(&self.desk),
+            state: Arc::clone(&self.state),
             actor: self.actor.clone(),
             parts: self.parts.clone(),
             params: self.params.clone(),

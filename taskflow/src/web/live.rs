@@ -27,7 +27,7 @@ const MAX_VIEWERS: usize = 64;
 const REST: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
 
 /// The rest after a read takes this many times as long as the read.
-const DUTY: u32 = 20;
+const REST_FACTOR: u32 = 20;
 
 /// How old the parts that change rarely may be: schedules, workers, the catalogue, tag keys and the number of retries.
 #[cfg(feature = "dashboard")]
@@ -85,7 +85,7 @@ impl Beat {
 
 /// How long a read that took this long may be shown before the next one.
 pub(crate) fn rest(cost: Duration) -> Duration {
-    (cost * DUTY).clamp(REST.0, REST.1)
+    (cost * REST_FACTOR).clamp(REST.0, REST.1)
 }
 
 /// The pulse of one router.

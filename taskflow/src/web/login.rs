@@ -21,7 +21,7 @@ pub(crate) async fn log_in(
     name: &str,
     password: String,
 ) -> Result<(HeaderValue, Actor), Problem> {
-    let (access, site) = (&call.desk.access, &call.desk.site);
+    let (access, site) = (&call.state.access, &call.state.site);
     let Some(users) = access.some_users() else {
         return Err(Problem::not_found("nobody logs in here with a password"));
     };
@@ -64,7 +64,7 @@ pub(crate) async fn log_in(
 
 /// Ends the session of this request in all processes; with `everywhere`, all sessions of its user. Returns the cookie to set.
 pub(crate) async fn log_out(call: &Call, everywhere: bool) -> Result<HeaderValue, Problem> {
-    let (access, site) = (&call.desk.access, &call.desk.site);
+    let (access, site) = (&call.state.access, &call.state.site);
     if let Some(secret) = cookie(&call.parts, site) {
         site.sessions.end(&site.console, &key_of(&secret)).await?;
     }

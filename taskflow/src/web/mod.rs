@@ -35,8 +35,6 @@ mod call;
 #[cfg(feature = "dashboard")]
 mod dashboard;
 #[cfg(feature = "api")]
-mod desk;
-#[cfg(feature = "api")]
 mod headers;
 #[cfg(feature = "api")]
 mod health;
@@ -54,6 +52,8 @@ mod response;
 #[cfg(feature = "api")]
 mod route;
 #[cfg(feature = "api")]
+mod router_state;
+#[cfg(feature = "api")]
 mod routes;
 #[cfg(feature = "api")]
 mod site;
@@ -67,7 +67,7 @@ pub use access::{Access, AccessError, Token, User};
 #[cfg(feature = "api")]
 pub use admin::Admin;
 pub use background::{BackgroundTasks, BackgroundTasksRejection};
-#[cfg(feature = "api")]
-pub use desk::Accent;
 pub use layer::{BackgroundTasksLayer, BackgroundTasksService, ResponseFuture};
 pub use response::ResponseBody;
+#[cfg(feature = "api")]
+pub use router_state::Accent;

@@ -18,11 +18,11 @@ use parking_lot::Mutex;
 use super::call::Call;
 #[cfg(feature = "dashboard")]
 use super::dashboard;
-use super::desk::Desk;
 use super::headers::secure;
 use super::origin::is_own;
 use super::problem::Problem;
 use super::route::{Needs, Route};
+use super::router_state::RouterState;
 use super::{api, health};
 use crate::admin::{Actor, AuditOutcome, Face, Permission};
 
@@ -48,20 +48,20 @@ pub(crate) fn all(with_pages: bool) -> Vec<&'static Route> {
 }
 
 /// The router of these routes.
-pub(crate) fn router(desk: Arc<Desk>, with_pages: bool) -> Router {
+pub(crate) fn router(state: Arc<RouterState>, with_pages: bool) -> Router {
     api::describe(health::ROUTES.iter().chain(api::ROUTES));
     let mut router = Router::new();
     for route in all(with_pages) {
         let method = Method::from_bytes(route.method.as_bytes()).expect("the table has standard methods");
         let filter = MethodFilter::try_from(method).expect("the table has standard methods");
-        let desk = Arc::clone(&desk);
+        let state = Arc::clone(&state);
         let handler = move |params: Result<RawPathParams, RawPathParamsRejection>, request: Request| {
-            let desk = Arc::clone(&desk);
-            async move { answer(desk, route, params.ok(), request).await }
+            let state = Arc::clone(&state);
+            async move { answer(state, route, params.ok(), request).await }
         };
         router = router.route(route.path, on(filter, handler));
     }
-    let (unknown, wrong) = (Arc::clone(&desk), desk);
+    let (unknown, wrong) = (Arc::clone(&state), state);
     router
         .fallback(move |request: Request| {
             lost(Arc::clone(&unknown), with_pages, request, StatusCode::NOT_FOUND)
@@ -72,13 +72,13 @@ pub(crate) fn router(desk: Arc<Desk>, with_pages: bool) -> Router {
 }
 
 /// Answers a request to a path or a method that no route has. A request without an actor is refused as on any other route.
-async fn lost(desk: Arc<Desk>, with_pages: bool, request: Request, status: StatusCode) -> Response {
+async fn lost(state: Arc<RouterState>, with_pages: bool, request: Request, status: StatusCode) -> Response {
     let face = match request.uri().path().starts_with("/api/") || !with_pages {
         true => Face::Api,
         false => Face::Dashboard,
     };
     let (parts, body) = request.into_parts();
-    let mut call = call(desk, face, Vec::new(), parts, body);
+    let mut call = call(state, face, Vec::new(), parts, body);
     let problem = match admit(&mut call, Needs::Actor).await {
         Err(problem) => problem,
         Ok(()) if status == StatusCode::METHOD_NOT_ALLOWED => {
@@ -87,26 +87,26 @@ async fn lost(desk: Arc<Desk>, with_pages: bool, request: Request, status: Statu
         }
         Ok(()) => Problem::not_found(format!("there is nothing at {}", call.parts.uri.path())),
     };
-    let response = failed(&call.desk.clone(), Some(&call), face, problem);
+    let response = failed(&call.state.clone(), Some(&call), face, problem);
     call.console().tasks().faces().answered("", OTHER, response.status().as_u16());
     response
 }
 
 /// Answers a request to a route, and counts it.
 async fn answer(
-    desk: Arc<Desk>,
+    state: Arc<RouterState>,
     route: &'static Route,
     params: Option<RawPathParams>,
     request: Request,
 ) -> Response {
-    let faces = Arc::clone(desk.site.console.tasks().faces());
-    let response = answered(desk, route, params, request).await;
+    let faces = Arc::clone(state.site.console.tasks().faces());
+    let response = answered(state, route, params, request).await;
     faces.answered(route.method, route.path, response.status().as_u16());
     response
 }
 
 async fn answered(
-    desk: Arc<Desk>,
+    state: Arc<RouterState>,
     route: &'static Route,
     params: Option<RawPathParams>,
     request: Request,
@@ -115,7 +115,7 @@ async fn answered(
     let is_read = parts.method.is_safe();
     let is_text = params.is_some();
     let params = params.iter().flatten().map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
-    let mut call = call(Arc::clone(&desk), route.face, params, parts, body);
+    let mut call = call(Arc::clone(&state), route.face, params, parts, body);
     let checks = async {
         admit(&mut call, route.needs).await?;
         if !is_text {
@@ -125,14 +125,14 @@ async fn answered(
         docs.map_or(Ok(()), |docs| docs.check(&call.query))
     };
     if let Err(problem) = checks.await {
-        return failed(&desk, Some(&call), route.face, problem);
+        return failed(&state, Some(&call), route.face, problem);
     }
     let shown = call.sketch();
-    let within = match desk.site.console.tasks().health().is_healthy() {
+    let within = match state.site.console.tasks().health().is_healthy() {
         true => READ_WITHIN,
         false => DEGRADED_WITHIN,
     };
-    let seam = desk.site.console.seam().clone();
+    let seam = state.site.console.seam().clone();
     let work = (route.handler)(call);
     let answer = match is_read {
         true => seam.timeout(within, work).await.unwrap_or_else(|_| {
@@ -146,12 +146,12 @@ async fn answered(
             secure(&mut response);
             response
         }
-        Err(problem) => failed(&desk, Some(&shown), route.face, problem),
+        Err(problem) => failed(&state, Some(&shown), route.face, problem),
     }
 }
 
 fn call(
-    desk: Arc<Desk>,
+    state: Arc<RouterState>,
     face: Face,
     params: Vec<(String, String)>,
     parts: http::request::Parts,
@@ -167,7 +167,7 @@ fn call(
     let remote = parts.extensions.get::<ConnectInfo<SocketAddr>>();
     let remote = remote.map(|ConnectInfo(address)| address.ip().to_canonical().to_string().into());
     let nobody = Actor::with("nobody", Vec::<Permission>::new());
-    Call { desk, actor: nobody, parts, params, query, base, remote, face, body: Mutex::new(body) }
+    Call { state, actor: nobody, parts, params, query, base, remote, face, body: Mutex::new(body) }
 }
 
 /// Checks the request against what its route needs, before its body is read.
@@ -176,8 +176,8 @@ async fn admit(call: &mut Call, needs: Needs) -> Result<(), Problem> {
         let detail = format!("the query string is longer than {MAX_QUERY} bytes");
         return Err(Problem::new(StatusCode::URI_TOO_LONG, "too_large", "The address is too long", detail));
     }
-    let desk = Arc::clone(&call.desk);
-    if !is_own(&call.parts, desk.site.public_origin.as_deref()) {
+    let state = Arc::clone(&call.state);
+    if !is_own(&call.parts, state.site.public_origin.as_deref()) {
         let detail = "the request comes from another site, or does not say from which; a program sends \
                       `Authorization: Bearer`";
         return Err(Problem::new(StatusCode::FORBIDDEN, "cross_origin", "Not from this site", detail));
@@ -185,7 +185,7 @@ async fn admit(call: &mut Call, needs: Needs) -> Result<(), Problem> {
     if needs == Needs::Nothing {
         return Ok(());
     }
-    let within = call.seam().timeout(READ_WITHIN, desk.access.actor(&call.parts, &desk.site));
+    let within = call.seam().timeout(READ_WITHIN, state.access.actor(&call.parts, &state.site));
     let actor = within.await.unwrap_or_else(|_| Err(Problem::degraded("the store did not answer")))?;
     call.actor = actor.ok_or_else(Problem::unauthenticated)?;
     if let Needs::Permission(permission) = needs
@@ -196,7 +196,7 @@ async fn admit(call: &mut Call, needs: Needs) -> Result<(), Problem> {
             entry.target = Some(format!("{} {}", call.parts.method, call.parts.uri.path()));
             entry.outcome = AuditOutcome::Refused;
             entry.detail = Some(format!("it needs the permission `{permission}`"));
-            desk.site.console.record(entry).await;
+            state.site.console.record(entry).await;
         }
         let detail = format!("{} may not do this: it needs the permission `{permission}`", call.actor.name());
         let problem = Problem::new(StatusCode::FORBIDDEN, "forbidden", "You may not do this", detail);
@@ -206,7 +206,7 @@ async fn admit(call: &mut Call, needs: Needs) -> Result<(), Problem> {
 }
 
 /// The response to a request that failed: a page for people, JSON for programs.
-fn failed(_desk: &Arc<Desk>, call: Option<&Call>, face: Face, problem: Problem) -> Response {
+fn failed(_desk: &Arc<RouterState>, call: Option<&Call>, face: Face, problem: Problem) -> Response {
     let mut response = match (face, call) {
         #[cfg(feature = "dashboard")]
         (Face::Dashboard, Some(call)) => dashboard::failed(call, problem),

@@ -12,8 +12,8 @@ use http::header::{self, HeaderName, HeaderValue};
 use serde::Serialize;
 
 use super::call::Call;
-use super::desk::MAX_FOLLOWED;
 use super::problem::Problem;
+use super::router_state::MAX_FOLLOWED;
 use crate::manager::Watching;
 use crate::model::{TaskId, TaskUpdate};
 use crate::seam::Instant;
@@ -75,7 +75,7 @@ impl Open {
 
 /// Whether the actor of a stream is still let in, with the same permissions. A store that does not answer ends no stream.
 async fn is_let_in(call: &Call) -> bool {
-    match call.desk.access.actor(&call.parts, &call.desk.site).await {
+    match call.state.access.actor(&call.parts, &call.state.site).await {
         Ok(actor) => actor.as_ref() == Some(&call.actor),
         Err(problem) => problem.status.is_server_error(),
     }
@@ -91,7 +91,7 @@ pub(crate) fn follow(
     id: TaskId,
     after: usize,
 ) -> Result<impl Stream<Item = (usize, TaskUpdate)> + Send + use<>, Problem> {
-    let permit = Arc::clone(&call.desk.followed).try_acquire_owned().map_err(|_| {
+    let permit = Arc::clone(&call.state.followed).try_acquire_owned().map_err(|_| {
         Problem::too_many_streams(format!("{MAX_FOLLOWED} streams of tasks are open in this process"))
     })?;
     let tasks = call.console().tasks().clone();

@@ -1,4 +1,4 @@
-use super::life;
+use super::liveness;
 use super::operation::{KIND, Operation, OperationState};
 use crate::admin::{Actor, AdminError, By, Console};
 use crate::model::TaskId;
@@ -20,7 +20,7 @@ impl Console {
         all.retain(|operation| operation.is_seen_by(actor));
         // Read the signs of life after the operations: else one that has just begun could seem to lack its sign.
         if all.iter().any(|operation| !operation.state.is_over()) {
-            let live = life::all(self).await?;
+            let live = liveness::all(self).await?;
             all.iter_mut().for_each(|it| it.seen_with(live.contains(&it.runner.to_string())));
         }
         Ok(all)
@@ -56,7 +56,7 @@ impl Console {
                 operation.updated_at = self.now();
                 let write = operation.write().expected(version);
                 if self.tasks().write_documents(vec![write]).await?.first() != Some(&None) {
-                    let lives = life::shows(self, operation.runner).await?;
+                    let lives = liveness::is_alive(self, operation.runner).await?;
                     operation.seen_with(lives);
                     return Ok(operation);
                 }
@@ -69,7 +69,7 @@ impl Console {
     pub(super) async fn stored_operation(&self, id: TaskId) -> Result<(Operation, u64), AdminError> {
         let (mut operation, version) = self.written_operation(id).await?;
         if !operation.state.is_over() {
-            let lives = life::shows(self, operation.runner).await?;
+            let lives = liveness::is_alive(self, operation.runner).await?;
             operation.seen_with(lives);
         }
         Ok((operation, version))

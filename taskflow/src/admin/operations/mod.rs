@@ -6,7 +6,7 @@
 //! The state of an operation is a document in the store, so every process shows it and can stop it.
 
 mod control;
-mod life;
+mod liveness;
 mod operation;
 mod pace;
 mod preview;

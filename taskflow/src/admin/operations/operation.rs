@@ -154,7 +154,7 @@ pub struct Operation {
     pub updated_at: SystemTime,
     /// The last error of the store.
     pub error: Option<String>,
-    /// The key of its runner's [sign of life](super::life). Each resume makes a new one.
+    /// The key of its runner's [sign of life](super::liveness). Each resume makes a new one.
     pub(super) runner: TaskId,
     /// The last task that it has read; the next batch begins after it.
     pub(super) cursor: Option<TaskId>,

@@ -3,7 +3,7 @@ use std::time::{Duration, SystemTime};
 use tokio::sync::watch;
 
 use super::control;
-use super::life;
+use super::liveness;
 use super::operation::{KIND, Operation, OperationState, Selection, Verb, freeze};
 use super::pace::Pace;
 use super::preview::{check_number, deliberate};
@@ -145,7 +145,7 @@ impl Console {
                 runner: TaskId::new(),
                 cursor: None,
             };
-            let writes = vec![operation.write().expected(0), life::sign(&operation)];
+            let writes = vec![operation.write().expected(0), liveness::sign(&operation)];
             let version = self.tasks().write_documents(writes).await?;
             Ok((operation, version.into_iter().next().flatten().unwrap_or(1)))
         };
@@ -189,7 +189,7 @@ impl Console {
             operation.runner = TaskId::new();
             operation.updated_at = self.now();
             operation.error = None;
-            let writes = vec![operation.write().expected(version), life::sign(&operation)];
+            let writes = vec![operation.write().expected(version), liveness::sign(&operation)];
             match self.tasks().write_documents(writes).await?.into_iter().next().flatten() {
                 Some(version) => Ok(version),
                 None => {
@@ -249,7 +249,7 @@ enum Word {
 
 impl Runner {
     async fn run(mut self) {
-        let beating = life::keep(self.console.clone(), self.operation.clone());
+        let beating = liveness::keep(self.console.clone(), self.operation.clone());
         let end = tokio::select! {
             end = self.work() => end,
             never = beating => match never {},
@@ -321,7 +321,7 @@ impl Runner {
     fn leave(&mut self) -> OperationState {
         self.operation.state = OperationState::BrokenOff;
         self.operation.error = Some(
-            "this process gave no sign of life for some seconds, and another one has gone on with it"
+            "this process gave no sign of liveness for some seconds, and another one has gone on with it"
                 .to_owned(),
         );
         self.operation.state

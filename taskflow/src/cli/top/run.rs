@@ -20,7 +20,7 @@ use crate::cli::options::{Acting, Global};
 use crate::cli::session::{self, Session};
 
 /// The pause after a read is at least this many times as long as the read.
-const DUTY: u32 = 20;
+const REST_FACTOR: u32 = 20;
 
 /// The shortest pause between two reads of the store, unless a key asks for one.
 const EVERY: Duration = Duration::from_secs(1);
@@ -149,7 +149,7 @@ async fn live(session: &Session, state: &mut State, mut keys: Keys, screen: &mut
             Some(event) = arrived.recv() => {
                 let is_read = matches!(event, Event::Data(_) | Event::Task(..) | Event::Away(_)) || read_began.is_some() && matches!(event, Event::Failed(_));
                 if let Some(began) = read_began.take_if(|_| is_read) {
-                    next_read = Instant::now() + EVERY.max(began.elapsed() * DUTY);
+                    next_read = Instant::now() + EVERY.max(began.elapsed() * REST_FACTOR);
                 }
                 requests = update(state, event);
             }

@@ -18,7 +18,7 @@ use crate::cli::output::{Color, clean};
 use crate::cli::session::Session;
 
 /// A watch reads for at most a twentieth of the time.
-const DUTY: u32 = 20;
+const REST_FACTOR: u32 = 20;
 
 /// The options of `taskflow status`.
 #[derive(Args, Clone, Debug)]
@@ -55,7 +55,7 @@ pub(in crate::cli) async fn run(global: &Global, options: &Options) -> Result<()
         }
         show(&session, seen, found, is_healthy)?;
         match options.watch {
-            Some(interval) => tokio::time::sleep(interval.max(began.elapsed() * DUTY)).await,
+            Some(interval) => tokio::time::sleep(interval.max(began.elapsed() * REST_FACTOR)).await,
             None if options.check && !is_healthy => return Err(Failure::silent(Code::Unhealthy)),
             None => break,
         }

@@ -219,11 +219,11 @@ fn returning_the_tasks_that_wait_for_a_slot_closes_the_window() {
     let budget = slots.budget([]);
     let _running = answer(&slots, &budget, &[("default", false); 7]);
     assert!(slots.take_waiting(false).is_empty(), "it has not waited for long");
-    assert!(slots.impatient_at().is_some());
+    assert!(slots.give_back_at().is_some());
     let mut waiting = slots.take_waiting(true);
     assert_eq!(waiting.len(), 4);
     slots.leave(waiting.iter_mut().map(|(_, permit)| permit));
-    assert_eq!((slots.taken(), slots.impatient_at()), (3, None));
+    assert_eq!((slots.taken(), slots.give_back_at()), (3, None));
     assert_eq!(slots.budget([]).limit, 0);
 }
 

@@ -14,7 +14,7 @@ pub(super) struct Changes {
 
 impl Changes {
     /// Wakes all listeners, because something has changed.
-    pub(super) fn tell(&self) {
+    pub(super) fn notify(&self) {
         self.number.fetch_add(1, Ordering::Release);
         self.changed.notify_waiters();
     }

@@ -11,7 +11,7 @@ use super::task::{Lease, Task};
 use crate::model::{TaskId, time};
 use crate::store::{Claim, ClaimQueue, Claimed, Claims, RunRef, SharedLimits};
 
-/// A requested ready list. `slot` is the position of its queue in [`Tables::asked`].
+/// A requested ready list. `slot` is the position of its queue in [`Tables::requested_queues`].
 struct Asked {
     ready_list: usize,
     slot: usize,
@@ -21,7 +21,7 @@ impl Tables {
     pub(super) fn claim(&mut self, claim: &Claim) -> Claims {
         let now = self.now();
         self.index.lapse(&self.tasks, now);
-        let queues = self.asked(claim);
+        let queues = self.requested_queues(claim);
         let mut ready_lists = self.ready_lists(&claim.names, &queues);
         let mut free: Vec<usize> = queues.iter().map(|(_, queue)| queue.limit).collect();
         let limited = self.shared_limits(&queues, &mut free, now);
@@ -137,7 +137,7 @@ impl Tables {
 
     /// The requested queues that the store knows, each with its number. An instance may serve thousands of queues that never
     /// had a task.
-    fn asked(&self, claim: &Claim) -> Vec<(usize, ClaimQueue)> {
+    fn requested_queues(&self, claim: &Claim) -> Vec<(usize, ClaimQueue)> {
         let known = &self.index.queues;
         if known.len() < claim.queues.len() {
             let asked = |(number, queue): (usize, &Queue)| Some((number, claim.queues.get(&queue.name)?));

@@ -17,7 +17,7 @@ impl Tables {
         let decision = transition::finish(state.as_ref(), finish.run.fence, &finish.kind, now);
         if let (Some(task), Some(change)) = (task, decision.change) {
             self.index.remove(task);
-            task.say(finish.progress.as_ref(), finish.new_lines(task.log_lines()));
+            task.append_report(finish.progress.as_ref(), finish.new_lines(task.log_lines()));
             task.apply(&change, now);
             self.index.add(task, now);
         }
@@ -44,7 +44,7 @@ impl Tables {
         if !task.is_running_under(report.run.fence) {
             return false;
         }
-        task.say(report.progress.as_ref(), report.new_lines(task.log_lines()));
+        task.append_report(report.progress.as_ref(), report.new_lines(task.log_lines()));
         true
     }
 }

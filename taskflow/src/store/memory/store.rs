@@ -140,7 +140,7 @@ impl MemoryStore {
         Box::pin(async move {
             let (answer, changed) = write(&mut self.shared.state.lock());
             if changed {
-                self.shared.changes.tell();
+                self.shared.changes.notify();
             }
             Ok(answer)
         })
@@ -150,7 +150,7 @@ impl MemoryStore {
 impl Immediate for MemoryStore {
     fn insert_now(&self, batch: &InsertBatch) -> Vec<Result<Vec<Inserted>, Refusal>> {
         let answers = self.shared.state.lock().insert(batch);
-        self.shared.changes.tell();
+        self.shared.changes.notify();
         answers
     }
 }

@@ -308,7 +308,7 @@ impl Task {
     }
 
     /// Stores progress and log lines of the run.
-    pub(super) fn say(&mut self, progress: Option<&Progress>, lines: &[LogLine]) {
+    pub(super) fn append_report(&mut self, progress: Option<&Progress>, lines: &[LogLine]) {
         if let Some(progress) = progress {
             self.rare.progress = Some(progress.clone());
         }

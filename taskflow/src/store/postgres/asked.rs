@@ -105,7 +105,7 @@ impl Asked {
         self.queues.iter().any(|queue| queue.limits.any())
     }
 
-    pub(super) fn bind(&self, statement: Statement, claim: &Claim, minds_what_is_first: bool) -> Statement {
+    pub(super) fn bind(&self, statement: Statement, claim: &Claim, checks_first: bool) -> Statement {
         statement
             .bind(self.queues.iter().map(|queue| queue.name.clone()).collect::<Vec<_>>())
             .bind(self.queues.iter().map(|queue| queue.free).collect::<Vec<_>>())
@@ -114,7 +114,7 @@ impl Asked {
             .bind(Uuid::from(claim.instance))
             .bind(self.claim_id)
             .bind(length(claim.lease))
-            .bind(minds_what_is_first)
+            .bind(checks_first)
             .bind(self.slots)
             .bind(self.queues.iter().map(|queue| queue.prefetch).collect::<Vec<_>>())
     }

@@ -348,7 +348,7 @@ async fn take(
     }
     let successes = Successes::of(finishes);
     let began = Instant::now();
-    let statement = |session: &Session<'_>, minds_what_is_first: bool| {
+    let statement = |session: &Session<'_>, checks_first: bool| {
         let queues = asked.queues.iter().map(|queue| &*queue.name);
         let search = session.starts.search(&claim.names, queues, &session.due_again);
         let is_from_one = search.is_all_of_one();
@@ -358,7 +358,7 @@ async fn take(
             (false, true) => TURN_FROM_ONE,
             (false, false) => TURN,
         };
-        let statement = asked.bind(session.query(text), claim, minds_what_is_first);
+        let statement = asked.bind(session.query(text), claim, checks_first);
         let statement = statement.bind(search.later).bind(session.starts.contention.window());
         let statement = if is_from_one { statement } else { search.bind_parts(statement) };
         if finishes.is_empty() { statement } else { successes.bind(statement) }

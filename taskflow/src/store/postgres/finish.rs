@@ -198,7 +198,7 @@ fn finish_one(work: &mut UnitOfWork, finish: &Finish) -> Finished {
     let task = work.row(id).map(TaskRow::task);
     let decision = transition::finish(task.as_ref(), finish.run.fence, &finish.kind, work.now);
     if let Some(change) = decision.change {
-        work.say(id, finish.progress.as_ref(), finish.new_lines(work.log_lines(id)));
+        work.append_report(id, finish.progress.as_ref(), finish.new_lines(work.log_lines(id)));
         work.apply(id, &change);
     }
     decision.answer
@@ -222,7 +222,7 @@ pub(super) async fn report(session: &mut Session<'_>, reports: &[Report]) -> Res
         let is_alive = work.running(report.run.id, report.run.fence).is_some();
         if is_alive {
             let stored = work.log_lines(report.run.id);
-            work.say(report.run.id, report.progress.as_ref(), report.new_lines(stored));
+            work.append_report(report.run.id, report.progress.as_ref(), report.new_lines(stored));
         }
         is_alive
     };

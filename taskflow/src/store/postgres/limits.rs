@@ -74,9 +74,9 @@ UPDATE taskflow_tasks SET state = 0 WHERE id = ANY (ARRAY(
     LIMIT $2
 ))";
 
-const KEEP_KEY_LIMIT: &str = "UPDATE taskflow_queues SET key_limit = $2 WHERE name = $1";
+const STORE_KEY_LIMIT: &str = "UPDATE taskflow_queues SET key_limit = $2 WHERE name = $1";
 
-const KEEP_STARTS: &str = "UPDATE taskflow_queues SET starts = $2 WHERE name = $1";
+const STORE_STARTS: &str = "UPDATE taskflow_queues SET starts = $2 WHERE name = $1";
 
 /// The first due tasks of each queue.
 const LOOK_AT_DUE: &str = concat!(
@@ -155,7 +155,7 @@ struct Due {
 
 /// The due tasks that were looked at, sorted by what the claim does with them.
 #[derive(Default)]
-struct Sorted {
+struct Decision {
     chosen: Vec<Due>,
     blocked: Vec<Due>,
     /// The claim stopped at a task that may not be prefetched.
@@ -189,10 +189,10 @@ async fn take_within(
     limited: BTreeSet<String>,
 ) -> Result<(Claims, Vec<Damage>), Fault> {
     let mut limited_claim = LimitedClaim { claim, asked, queues: HashMap::new(), now: 0 };
-    let mut is_left = limited_claim.look(session, limited).await?;
-    let (sorted, stopped) = limited_claim.choose(session).await?;
+    let mut is_left = limited_claim.apply_limits(session, limited).await?;
+    let (decision, stopped) = limited_claim.choose(session).await?;
     is_left |= stopped;
-    let rows = session.all(limited_claim.bind_chosen(session.query(CLAIM_CHOSEN), &sorted)).await?;
+    let rows = session.all(limited_claim.bind_chosen(session.query(CLAIM_CHOSEN), &decision)).await?;
     let (mut claims, damaged) = claims(claim, &rows)?;
     let next_start = limited_claim.count_starts(session, &claims).await?;
     claims.next_due = [claims.next_due, next_start].into_iter().flatten().min();
@@ -205,7 +205,11 @@ async fn take_within(
 impl LimitedClaim<'_> {
     /// Lowers the free places of each queue to what its limits allow, applies a changed key limit, and marks tasks that
     /// have come due. Answers whether more tasks must be unblocked.
-    async fn look(&mut self, session: &mut Session<'_>, limited: BTreeSet<String>) -> Result<bool, Fault> {
+    async fn apply_limits(
+        &mut self,
+        session: &mut Session<'_>,
+        limited: BTreeSet<String>,
+    ) -> Result<bool, Fault> {
         let limited: Vec<String> = limited.into_iter().collect();
         let mut come_due = limited.is_empty();
         let mut is_left = false;
@@ -245,22 +249,22 @@ impl LimitedClaim<'_> {
 
     /// Chooses tasks to start, and blocks tasks before them whose key is busy. Answers also whether it stopped early
     /// because it has blocked [`BLOCKED_AT_ONCE`] tasks.
-    async fn choose(&self, session: &mut Session<'_>) -> Result<(Sorted, bool), Fault> {
-        let (mut look, mut left) = (1, BLOCKED_AT_ONCE);
+    async fn choose(&self, session: &mut Session<'_>) -> Result<(Decision, bool), Fault> {
+        let (mut times, mut left) = (1, BLOCKED_AT_ONCE);
         loop {
-            let due = self.look_at_due(session, look).await?;
+            let due = self.look_at_due(session, times).await?;
             let running = self.running(session, &due).await?;
-            let sorted = self.sort(due, running, left);
-            if sorted.blocked.is_empty() {
-                return Ok((sorted, false));
+            let decision = self.decide(due, running, left);
+            if decision.blocked.is_empty() {
+                return Ok((decision, false));
             }
-            let put = block(session, &sorted.blocked).await?;
+            let put = block(session, &decision.blocked).await?;
             left = left.saturating_sub(put);
             // Rows that another transaction is writing are not waited for.
-            if left == 0 || put < sorted.blocked.len() {
-                return Ok((sorted, left == 0));
+            if left == 0 || put < decision.blocked.len() {
+                return Ok((decision, left == 0));
             }
-            look = (look * 4).min(codec::to_i64(BLOCKED_AT_ONCE));
+            times = (times * 4).min(codec::to_i64(BLOCKED_AT_ONCE));
         }
     }
 
@@ -311,16 +315,16 @@ impl LimitedClaim<'_> {
     }
 
     /// Which tasks to start, and which to block, at most `most_blocked`.
-    fn sort(
+    fn decide(
         &self,
         due: Vec<Due>,
         mut running: HashMap<(String, String), i64>,
         most_blocked: usize,
-    ) -> Sorted {
+    ) -> Decision {
         let queues = self.asked.queues.iter();
         let mut free: HashMap<String, (i64, bool)> =
             queues.map(|queue| (queue.name.clone(), (queue.free, queue.prefetch))).collect();
-        let Sorted { mut chosen, mut blocked, mut needs_slot } = Sorted::default();
+        let Decision { mut chosen, mut blocked, mut needs_slot } = Decision::default();
         for due in due {
             let taken = codec::to_i64(chosen.len());
             if taken >= self.asked.limit || blocked.len() >= most_blocked {
@@ -345,11 +349,11 @@ impl LimitedClaim<'_> {
             *free -= 1;
             chosen.push(due);
         }
-        Sorted { chosen, blocked, needs_slot }
+        Decision { chosen, blocked, needs_slot }
     }
 
-    fn bind_chosen(&self, statement: Statement, sorted: &Sorted) -> Statement {
-        let (claim, asked, chosen) = (self.claim, &self.asked, &sorted.chosen);
+    fn bind_chosen(&self, statement: Statement, decision: &Decision) -> Statement {
+        let (claim, asked, chosen) = (self.claim, &self.asked, &decision.chosen);
         statement
             .bind(asked.queues.iter().map(|queue| queue.name.clone()).collect::<Vec<_>>())
             .bind(chosen.iter().map(|due| due.id).collect::<Vec<_>>())
@@ -361,7 +365,7 @@ impl LimitedClaim<'_> {
             .bind(Instant(self.now))
             .bind(chosen.iter().map(|due| due.queue.clone()).collect::<Vec<_>>())
             .bind(chosen.iter().map(|due| due.key.clone()).collect::<Vec<_>>())
-            .bind(sorted.needs_slot)
+            .bind(decision.needs_slot)
     }
 
     /// Records the starts in queues with a rate limit. Answers how long it takes until the next task may start, in
@@ -378,7 +382,7 @@ impl LimitedClaim<'_> {
             if started > 0 {
                 queue.window.start(rate, self.now, started);
                 let json = serde_json::to_string(&queue.window).expect("numbers can be written as JSON");
-                session.execute(session.query(KEEP_STARTS).bind(name.clone()).bind(json)).await?;
+                session.execute(session.query(STORE_STARTS).bind(name.clone()).bind(json)).await?;
             }
             if queue.pending > codec::to_i64(started) {
                 next_start = [next_start, queue.window.next_free(rate, self.now)].into_iter().flatten().min();
@@ -395,7 +399,7 @@ async fn change_key_limit(session: &mut Session<'_>, queue: &str, limit: Option<
     if session.execute(unblock).await? >= UNBLOCKED_AT_ONCE.unsigned_abs() {
         return Ok(true);
     }
-    session.execute(session.query(KEEP_KEY_LIMIT).bind(queue.to_owned()).bind(limit)).await?;
+    session.execute(session.query(STORE_KEY_LIMIT).bind(queue.to_owned()).bind(limit)).await?;
     Ok(false)
 }
 

@@ -13,7 +13,7 @@ use crate::model::QueueConfig;
 use crate::store::QueueState;
 use crate::store::hint_set::HintSet;
 
-const KNOW: &str = "
+const INSERT_ROW: &str = "
 INSERT INTO taskflow_queues (name) SELECT name FROM unnest($1::text[]) AS a (name) ORDER BY name
 ON CONFLICT (name) DO NOTHING";
 
@@ -44,7 +44,7 @@ pub(super) async fn lock(session: &mut Session<'_>, names: BTreeSet<String>) -> 
     session.begin().await?;
     let locked = session.all(session.query(LOCK).bind(missing.clone())).await?;
     if locked.len() < missing.len() {
-        session.execute(session.query(KNOW).bind(missing.clone())).await?;
+        session.execute(session.query(INSERT_ROW).bind(missing.clone())).await?;
         session.all(session.query(LOCK).bind(missing.clone())).await?;
     }
     session.locked_queues.extend(missing);

@@ -23,7 +23,7 @@ FROM taskflow_schedules WHERE name = $1 FOR UPDATE";
 
 const CLOCK: &str = "SELECT now()";
 
-const KNOW: &str = "INSERT INTO taskflow_schedules (name) VALUES ($1) ON CONFLICT (name) DO NOTHING";
+const INSERT_ROW: &str = "INSERT INTO taskflow_schedules (name) VALUES ($1) ON CONFLICT (name) DO NOTHING";
 
 const KEEP: &str = "
 UPDATE taskflow_schedules SET
@@ -80,7 +80,7 @@ pub(super) async fn fire(session: &mut Session<'_>, fire: &Fire) -> Result<Fired
         if let Err(fired) = ScheduleState::new(fire.schedule.clone()).admit(fire, now) {
             return Ok(fired);
         }
-        row = Some(know(session, &name).await?);
+        row = Some(insert_row(session, &name).await?);
     }
     let row = row.ok_or(Fault::Again("a schedule was removed"))?;
     let mut state = read(&row)?;
@@ -152,7 +152,7 @@ pub(super) async fn set_schedule(
     let row = match known {
         Some(row) => row,
         None if is_end => return Ok(false),
-        None => know(session, &name).await?,
+        None => insert_row(session, &name).await?,
     };
     let mut state = read(&row)?;
     let was_defined = state.definition.is_some();
@@ -182,8 +182,8 @@ fn instant(at: Option<SystemTime>) -> Option<Instant> {
 }
 
 /// Inserts and locks the row of a schedule that had none.
-async fn know(session: &mut Session<'_>, name: &str) -> Result<PgRow, Fault> {
-    session.execute(session.query(KNOW).bind(name.to_owned())).await?;
+async fn insert_row(session: &mut Session<'_>, name: &str) -> Result<PgRow, Fault> {
+    session.execute(session.query(INSERT_ROW).bind(name.to_owned())).await?;
     let row = session.optional(session.query(LOCK).bind(name.to_owned())).await?;
     row.ok_or(Fault::Again("a schedule was removed"))
 }

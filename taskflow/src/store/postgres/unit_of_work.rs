@@ -252,7 +252,7 @@ impl UnitOfWork {
     }
 
     /// Notes the progress and the log lines of a run, to store them with the row.
-    pub(super) fn say(&mut self, id: TaskId, progress: Option<&Progress>, lines: &[LogLine]) {
+    pub(super) fn append_report(&mut self, id: TaskId, progress: Option<&Progress>, lines: &[LogLine]) {
         let Some(row) = self.rows.get_mut(&id) else { return };
         if let Some(progress) = progress {
             row.progress = Some(codec::progress_json(progress));

@@ -26,7 +26,7 @@ impl Shared {
         ids: &[TaskId],
         reason: &str,
     ) -> Result<Vec<CancelOutcome>, StoreError> {
-        let mut call = self.loud(&script::APPLY, HintSet::ALL);
+        let mut call = self.notifying(&script::APPLY, HintSet::ALL);
         let offers = offers(0, Only::Anything, |task| transition::cancel(Some(task), reason).change);
         apply::pack(&mut call, &offers, &Rows::Of(ids));
         let rows = self.apply(&call).await?;
@@ -34,7 +34,7 @@ impl Shared {
     }
 
     pub(super) async fn cancel_by_run_key(&self, run_key: &str) -> Result<Vec<TaskId>, StoreError> {
-        let mut call = self.loud(&script::APPLY, HintSet::ALL);
+        let mut call = self.notifying(&script::APPLY, HintSet::ALL);
         let offers = offers(0, Only::First, |task| transition::cancel_by_run_key(Some(task)).change);
         apply::pack(&mut call, &offers, &Rows::WithRunKey(run_key));
         let rows = self.apply(&call).await?;
@@ -42,7 +42,7 @@ impl Shared {
     }
 
     pub(super) async fn release(&self, releases: &[Release]) -> Result<Vec<bool>, StoreError> {
-        let mut call = self.loud(&script::APPLY, HintSet::ALL);
+        let mut call = self.notifying(&script::APPLY, HintSet::ALL);
         for alike in releases.chunk_by(|one, next| one.outcome == next.outcome) {
             let holds: Vec<_> = alike.iter().map(|release| (release.hold.id, release.hold.fence)).collect();
             let (_, fence) = holds[0];
@@ -59,11 +59,11 @@ impl Shared {
 
     pub(super) async fn retry(&self, tasks: &[Reopen]) -> Result<Retried, StoreError> {
         for _ in 0..ROUNDS {
-            let mut read = self.quiet(&script::ROWS);
+            let mut read = self.silent(&script::ROWS);
             for task in tasks {
                 read.arg(task.id.as_bytes());
             }
-            let mut call = self.loud(&script::APPLY, HintSet::ALL);
+            let mut call = self.notifying(&script::APPLY, HintSet::ALL);
             let (answers, damaged) = decide_retries(&mut call, tasks, self.ask(&read).await?)?;
             if !damaged.is_empty() {
                 self.fail_damaged(&damaged).await?;

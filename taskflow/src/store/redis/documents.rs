@@ -18,7 +18,7 @@ impl Shared {
         if writes.is_empty() {
             return Ok(Vec::new());
         }
-        let mut call = self.quiet(&script::WRITE_DOCUMENTS);
+        let mut call = self.silent(&script::WRITE_DOCUMENTS);
         for DocumentWrite { kind, key, value, expires_in, expected } in writes {
             call.arg(*kind).arg(key);
             call.arg(expected.map(|version| version.to_string()).unwrap_or_default());
@@ -46,7 +46,7 @@ impl Shared {
             query.before.as_ref().map_or_else(|| vec![b'+'], |before| bound(b'(', before.as_bytes()));
         let mut documents = Vec::new();
         while documents.len() < limit {
-            let mut call = self.quiet(&script::DOCUMENTS);
+            let mut call = self.silent(&script::DOCUMENTS);
             call.arg(query.kind).arg(&least[..]).arg(&greatest[..]).arg(u8::from(query.descending));
             call.arg(limit - documents.len());
             let mut answer = self.ask(&call).await?.list()?;
@@ -69,7 +69,7 @@ impl Shared {
         let mut pruned = 0;
         while pruned < limit {
             let portion = (limit - pruned).min(super::store::PRUNED_AT_ONCE);
-            let mut call = self.quiet(&script::PRUNE_DOCUMENTS);
+            let mut call = self.silent(&script::PRUNE_DOCUMENTS);
             call.arg(portion);
             let deleted = usize::try_from(self.ask(&call).await?.number()?).unwrap_or(0);
             pruned += deleted;

@@ -38,7 +38,7 @@ pub(super) struct Shared {
     /// Host and process id of instances that were looked up before. They never change.
     pub(super) known: Mutex<Known>,
     pub(super) unconfirmed: claim::UnconfirmedClaims,
-    pub(super) simple: Simple,
+    pub(super) simple: FastScripts,
     /// Whether this process has claimed from a queue with limits over all processes.
     pub(super) has_limits: AtomicBool,
     /// The queues of the last claim.
@@ -54,11 +54,11 @@ pub(super) struct Shared {
 /// Whether the next calls should try the fast scripts (those built on `prelude_fast.lua`). After a call that was not
 /// simple enough for them, the next 16 calls that could try them do not.
 #[derive(Debug, Default)]
-pub(super) struct Simple {
+pub(super) struct FastScripts {
     doubts: AtomicU32,
 }
 
-impl Simple {
+impl FastScripts {
     fn may_be(&self) -> bool {
         let fewer = |doubts: u32| doubts.checked_sub(1);
         self.doubts.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fewer).is_err()
@@ -71,12 +71,12 @@ impl Simple {
 
 impl Shared {
     /// A call that notifies nobody.
-    pub(super) fn quiet(&self, script: &'static Script) -> Call {
+    pub(super) fn silent(&self, script: &'static Script) -> Call {
         Call::new(script, &self.prefix, &[])
     }
 
     /// A call that tells other processes what it changes.
-    pub(super) fn loud(&self, script: &'static Script, changes: HintSet) -> Call {
+    pub(super) fn notifying(&self, script: &'static Script, changes: HintSet) -> Call {
         let mut call = Call::new(script, &self.prefix, self.notifications.stamp(changes));
         call.changes = changes;
         call
@@ -99,15 +99,15 @@ impl Shared {
     }
 
     pub(super) async fn numbers(&self) -> Result<List<'_>, StoreError> {
-        self.ask(&self.quiet(&script::COUNTS)).await?.list()
+        self.ask(&self.silent(&script::COUNTS)).await?.list()
     }
 
     pub(super) async fn join(&self, info: &InstanceInfo) -> Result<(), StoreError> {
         self.try_rights().await?;
         server::check_eviction(&self.connections, info.runs).await?;
-        let mut call = self.quiet(&script::JOIN);
+        let mut call = self.silent(&script::JOIN);
         call.arg(info.id.as_bytes()).arg(instance::pack(info));
-        call.arg(time::micros(instance::BELIEVED)).arg(SCHEMA).arg(u8::from(info.runs));
+        call.arg(time::micros(instance::ALIVE_AFTER_SEEN)).arg(SCHEMA).arg(u8::from(info.runs));
         self.check_schema(self.ask(&call).await?.number()?)?;
         server::warn_if_it_forgets(&self.connections).await;
         Ok(())
@@ -116,14 +116,14 @@ impl Shared {
     /// Notes the layout of the keys in an empty namespace. There is nothing else to make.
     pub(super) async fn migrate(&self) -> Result<(), StoreError> {
         self.try_rights().await?;
-        let mut call = self.quiet(&script::MIGRATE);
+        let mut call = self.silent(&script::MIGRATE);
         let schema = self.ask(call.arg(SCHEMA)).await?.number()?;
         self.check_schema(schema)
     }
 
     /// Refuses an empty namespace, and keys of another layout. Writes nothing.
     pub(super) async fn require(&self) -> Result<(), StoreError> {
-        let mut call = self.quiet(&script::SCHEMA);
+        let mut call = self.silent(&script::SCHEMA);
         let schema = self.ask(call.arg(SCHEMA)).await?.number()?;
         self.check_schema(schema)
     }
@@ -186,7 +186,7 @@ impl Shared {
         if let Some(inserted) = self.insert_plain(batch, groups).await? {
             return Ok(inserted);
         }
-        let mut call = self.loud(&script::INSERT, HintSet::ALL);
+        let mut call = self.notifying(&script::INSERT, HintSet::ALL);
         insert::pack(&mut call, batch.instance, batch, groups);
         let answer = if insert::is_large(groups) {
             self.insert_staged(&call).await
@@ -202,7 +202,7 @@ impl Shared {
         let arguments = insert.arguments();
         let mut staged = 0;
         for some in insert::stages(&arguments) {
-            let mut call = self.quiet(&script::STAGE);
+            let mut call = self.silent(&script::STAGE);
             call.arg(&stage[..]).arg(staged);
             for argument in some {
                 call.arg(*argument);
@@ -213,7 +213,7 @@ impl Shared {
             }
             staged += some.len();
         }
-        let mut call = self.loud(&script::INSERT_STAGED, HintSet::ALL);
+        let mut call = self.notifying(&script::INSERT_STAGED, HintSet::ALL);
         // It inserts everything in one script.
         call.patience = Duration::from_secs(60);
         call.arg(&stage[..]).arg(staged);
@@ -238,7 +238,7 @@ impl Shared {
         if !insert::all_plain(groups) {
             return Ok(None);
         }
-        let mut call = self.loud(&script::INSERT_PLAIN, insert::changes(groups));
+        let mut call = self.notifying(&script::INSERT_PLAIN, insert::changes(groups));
         insert::pack_plain(&mut call, batch, groups);
         let answer = self.call_and_notify(&call).await?;
         if answer.value == redis::Value::Nil {
@@ -250,7 +250,7 @@ impl Shared {
     /// Ends runs. The answer has the form that `finish.lua` describes.
     pub(super) async fn finish(&self, finishes: &[Finish]) -> Result<Vec<u8>, StoreError> {
         if finish::are_all_successes(finishes) && self.simple.may_be() {
-            let mut call = self.loud(&script::FINISH_SUCCESS, self.changed_by_ends());
+            let mut call = self.notifying(&script::FINISH_SUCCESS, self.changed_by_ends());
             finish::pack_successes(&mut call, finishes);
             let answer = self.call_and_notify(&call).await?;
             if answer.value != redis::Value::Nil {
@@ -258,7 +258,7 @@ impl Shared {
             }
             self.simple.is_not();
         }
-        let mut call = self.loud(&script::FINISH, HintSet::ALL);
+        let mut call = self.notifying(&script::FINISH, HintSet::ALL);
         finish::pack(&mut call, finishes);
         self.call_and_notify(&call).await?.bytes()
     }
@@ -277,9 +277,9 @@ impl Shared {
         }
         if well && queues.are_plain(claim) && self.simple.may_be() {
             let call = if finishes.is_empty() {
-                self.quiet(&script::CLAIM_PLAIN)
+                self.silent(&script::CLAIM_PLAIN)
             } else {
-                let mut call = self.loud(&script::TURN_SUCCESS, self.changed_by_ends());
+                let mut call = self.notifying(&script::TURN_SUCCESS, self.changed_by_ends());
                 finish::pack_successes(&mut call, finishes);
                 call
             };
@@ -293,9 +293,9 @@ impl Shared {
             self.simple.is_not();
         }
         let call = if finishes.is_empty() {
-            self.quiet(&script::CLAIM)
+            self.silent(&script::CLAIM)
         } else {
-            let mut call = self.loud(&script::TURN, HintSet::ALL);
+            let mut call = self.notifying(&script::TURN, HintSet::ALL);
             finish::pack(&mut call, finishes);
             call
         };
@@ -339,7 +339,7 @@ impl Shared {
     /// Gives back the tasks of claims of that instance whose answers were lost. None of them has begun.
     pub(super) async fn take_back_lost(&self, instance: InstanceId) -> Result<(), StoreError> {
         while let Some(unconfirmed) = Unconfirmed::lost_before(&self.unconfirmed, instance) {
-            let mut unclaim = self.loud(&script::UNCLAIM, HintSet::ALL);
+            let mut unclaim = self.notifying(&script::UNCLAIM, HintSet::ALL);
             unclaim.arg(instance.as_bytes()).arg(&unconfirmed.token[..]);
             self.ask(&unclaim).await?;
             unconfirmed.confirm();
@@ -372,12 +372,12 @@ impl Shared {
             tracing::debug!(%error, "cannot see whether other processes live");
         }
         loop {
-            let mut look = self.quiet(&script::EXPIRED);
+            let mut look = self.silent(&script::EXPIRED);
             look.arg(recover::RECOVERED_AT_ONCE);
             let mut lost = self.ask(&look).await?.list()?;
             let now = lost.number()?;
             let (mut call, mut decided, mut damaged) =
-                (self.loud(&script::APPLY, HintSet::ALL), Vec::new(), Vec::new());
+                (self.notifying(&script::APPLY, HintSet::ALL), Vec::new(), Vec::new());
             while !lost.is_empty() {
                 let (id, bytes) = (lost.task_id()?, lost.bytes()?);
                 let state = PackedRow::unpack(&bytes);

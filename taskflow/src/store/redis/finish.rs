@@ -30,9 +30,9 @@ pub(super) fn pack(call: &mut Call, finishes: &[Finish]) {
         bytes.extend(fence);
         bytes.extend([kind, stage, outcome]);
         bytes.extend(exact(delay).to_le_bytes());
-        bytes.extend(said(finish.progress.as_ref(), &finish.lines, finish.lines_before));
+        bytes.extend(report_head(finish.progress.as_ref(), &finish.lines, finish.lines_before));
         call.arg(&bytes[..]).arg(text);
-        say(call, finish.progress.as_ref(), &finish.lines);
+        push_report(call, finish.progress.as_ref(), &finish.lines);
     }
 }
 
@@ -82,14 +82,14 @@ pub(super) fn unpack(answer: &[u8], expected: usize) -> Option<Vec<Finished>> {
 pub(super) fn pack_report(call: &mut Call, report: &Report) {
     let mut bytes = Vec::with_capacity(21);
     bytes.extend(report.run.fence.to_le_bytes());
-    bytes.extend(said(report.progress.as_ref(), &report.lines, report.lines_before));
+    bytes.extend(report_head(report.progress.as_ref(), &report.lines, report.lines_before));
     call.arg(report.run.id.as_bytes()).arg(&bytes[..]);
-    say(call, report.progress.as_ref(), &report.lines);
+    push_report(call, report.progress.as_ref(), &report.lines);
 }
 
 /// Packs whether there is progress, the number of lines, their length together, and how many lines the task had before:
 /// `u32::MAX`, more than any task has, if that is not known.
-fn said(
+fn report_head(
     progress: Option<&Progress>,
     lines: &[LogLine],
     before: Option<u32>,
@@ -101,7 +101,7 @@ fn said(
         .chain(before.unwrap_or(u32::MAX).to_le_bytes())
 }
 
-fn say(call: &mut Call, progress: Option<&Progress>, lines: &[LogLine]) {
+fn push_report(call: &mut Call, progress: Option<&Progress>, lines: &[LogLine]) {
     if let Some(progress) = progress {
         call.arg(serde_json::to_vec(progress).expect("a number and a string can be written as JSON"));
     }
@@ -117,7 +117,7 @@ fn say(call: &mut Call, progress: Option<&Progress>, lines: &[LogLine]) {
 
 const LEVELS: [LogLevel; 4] = [LogLevel::Debug, LogLevel::Info, LogLevel::Warn, LogLevel::Error];
 
-/// A line as `say` packed it.
+/// A line as `pack_report` packed it.
 pub(super) fn line(bytes: &[u8]) -> Option<LogLine> {
     let mut at = super::packed_row::Unpack(bytes);
     let (micros, level, attempt) = (at.i64()?, at.u8()?, at.u32()?);

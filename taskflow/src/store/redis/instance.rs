@@ -9,7 +9,7 @@ use super::answer::List;
 use crate::model::{InstanceId, InstanceInfo, StoreError, TaskRecord, time};
 
 /// The minimum time for which a process counts as alive after it was last seen.
-pub(super) const BELIEVED: Duration = Duration::from_secs(60);
+pub(super) const ALIVE_AFTER_SEEN: Duration = Duration::from_secs(60);
 
 /// Host and process id of instances, which name them in attempts.
 pub(super) type Known = HashMap<InstanceId, (String, u32)>;

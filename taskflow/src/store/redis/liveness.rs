@@ -165,7 +165,7 @@ impl Shared {
 
     /// Stores whether an instance shows that it lives. Answers whether it is shown.
     async fn show(&self, instance: InstanceId, is_shown: bool) -> Result<bool, StoreError> {
-        let mut call = self.quiet(&script::SHOW_LIFE);
+        let mut call = self.silent(&script::SHOW_LIFE);
         call.arg(instance.as_bytes()).arg(u8::from(is_shown));
         Ok(self.ask(&call).await?.number()? == 1)
     }
@@ -176,7 +176,7 @@ impl Shared {
         if !self.suspects.is_due(asked) {
             return Ok(());
         }
-        let call = self.quiet(&script::LIVENESS);
+        let call = self.silent(&script::LIVENESS);
         let mut answer = self.ask(&call).await?.list()?;
         let mut seen = Vec::with_capacity(answer.len() / 3);
         while !answer.is_empty() {
@@ -192,7 +192,7 @@ impl Shared {
         if dead.is_empty() {
             return Ok(());
         }
-        let mut call = self.quiet(&script::END_LEASES);
+        let mut call = self.silent(&script::END_LEASES);
         for seen in &dead {
             call.arg(seen.instance.as_bytes()).arg(&seen.sign[..]);
         }

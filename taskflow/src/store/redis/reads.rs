@@ -16,7 +16,7 @@ impl Shared {
         script: &'static script::Script,
         ids: &[TaskId],
     ) -> Result<Vec<TaskRecord>, StoreError> {
-        let mut call = self.quiet(script);
+        let mut call = self.silent(script);
         for id in ids {
             call.arg(id.as_bytes());
         }
@@ -25,20 +25,20 @@ impl Shared {
             self.fail_damaged(&damaged).await?;
             (records, _) = record::unpack(self.ask(&call).await?.list()?)?;
         }
-        let mut strangers = instance::named_in(&records);
+        let mut unknown = instance::named_in(&records);
         {
             let known = self.known.lock();
-            strangers.retain(|id| !known.contains_key(id));
+            unknown.retain(|id| !known.contains_key(id));
         }
-        if !strangers.is_empty() {
-            self.learn(&strangers).await?;
+        if !unknown.is_empty() {
+            self.learn(&unknown).await?;
         }
         record::name_processes(&mut records, &self.known.lock());
         Ok(records)
     }
 
     pub(super) async fn ends(&self, ids: &[TaskId]) -> Result<Vec<TaskEnd>, StoreError> {
-        let mut call = self.quiet(&script::ENDS);
+        let mut call = self.silent(&script::ENDS);
         for id in ids {
             call.arg(id.as_bytes());
         }
@@ -51,10 +51,10 @@ impl Shared {
         Ok(ends)
     }
 
-    pub(super) async fn learn(&self, strangers: &[InstanceId]) -> Result<(), StoreError> {
+    pub(super) async fn learn(&self, unknown: &[InstanceId]) -> Result<(), StoreError> {
         let mut command = redis::cmd("HMGET");
         command.arg(format!("{}instance", self.prefix));
-        for id in strangers {
+        for id in unknown {
             command.arg(id.as_bytes());
         }
         // A record can be shown without the names of its processes.
@@ -64,7 +64,7 @@ impl Shared {
         if known.len() > instance::REMEMBERED {
             known.clear();
         }
-        for id in strangers {
+        for id in unknown {
             known.extend(entries.option()?.and_then(|json| instance::name(&json)).map(|name| (*id, name)));
         }
         Ok(())
@@ -87,7 +87,7 @@ impl Shared {
         loop {
             let after = page.next.map(|cursor| cursor.id());
             let wanted = limit - page.items.len();
-            let mut call = self.quiet(&script::FIND);
+            let mut call = self.silent(&script::FIND);
             if !list::pack(&mut call, filter, &sources, after, wanted, left) {
                 return Ok(page);
             }

@@ -73,7 +73,7 @@ impl Shared {
             }
             *checked = Some(Instant::now());
         }
-        if self.ask(&self.quiet(&script::CHECK)).await?.bytes()? == b"0" {
+        if self.ask(&self.silent(&script::CHECK)).await?.bytes()? == b"0" {
             self.repair_first(
                 "what is counted is not what is there; did other hands write to these keys, or does the server evict \
                  keys (`maxmemory-policy` must be `noeviction`)?",
@@ -168,7 +168,7 @@ impl Shared {
                 *numbers.entry(field.to_vec()).or_default() += u64::from(u32::from_le_bytes(*number));
             }
         }
-        let mut call = self.loud(&script::REPAIR, HintSet::ALL);
+        let mut call = self.notifying(&script::REPAIR, HintSet::ALL);
         call.arg("take_tally").arg("").arg("0").arg(PORTION);
         for (field, number) in numbers {
             call.arg(field).arg(number);
@@ -184,7 +184,7 @@ impl Shared {
     async fn step(&self, step: &str, of: &[u8], pace: Pace) -> Result<Vec<Vec<u8>>, StoreError> {
         let (mut cursor, mut next) = (b"0".to_vec(), Vec::new());
         loop {
-            let mut call = self.loud(&script::REPAIR, HintSet::ALL);
+            let mut call = self.notifying(&script::REPAIR, HintSet::ALL);
             let most = if step.starts_with("first") { FIRST } else { PORTION };
             call.arg(step).arg(of).arg(&cursor[..]).arg(most);
             let call = call.careful().unwrap_or(call);
@@ -225,7 +225,7 @@ impl Shared {
         if damaged.is_empty() {
             return Ok(());
         }
-        let mut call = self.loud(&script::FAIL_DAMAGED, HintSet::ALL);
+        let mut call = self.notifying(&script::FAIL_DAMAGED, HintSet::ALL);
         for Damaged { id, fence, why, ready_list, body } in damaged {
             tracing::error!(task = %id, "a task is damaged in `{}` and was marked as failed: {why}", self.connections.location);
             call.arg(id.as_bytes()).arg(fence.map(|fence| fence.to_string()).unwrap_or_default());

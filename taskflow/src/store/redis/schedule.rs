@@ -13,7 +13,7 @@ use crate::store::{Declaration, Fire, FireAfter, Fired, ScheduleChange, Schedule
 
 impl Shared {
     pub(super) async fn fire(&self, fire: &Fire) -> Result<Fired, StoreError> {
-        let mut call = self.loud(&script::FIRE, HintSet::ALL);
+        let mut call = self.notifying(&script::FIRE, HintSet::ALL);
         call.arg(&fire.schedule).arg(exact(time::to_micros(fire.tick)));
         match fire.after {
             FireAfter::Earlier => call.arg("").arg(""),
@@ -57,7 +57,7 @@ impl Shared {
         schedule: &str,
         change: &ScheduleChange,
     ) -> Result<bool, StoreError> {
-        let mut call = self.loud(&script::SET_SCHEDULE, HintSet::ALL);
+        let mut call = self.notifying(&script::SET_SCHEDULE, HintSet::ALL);
         call.arg(schedule);
         match change {
             ScheduleChange::Paused(true) => call.arg("pause"),
@@ -80,7 +80,7 @@ impl Shared {
         let mut schedules: Vec<ScheduleState> = Vec::new();
         loop {
             // In portions, so that the server has time for other calls.
-            let mut call = self.quiet(&script::SCHEDULES);
+            let mut call = self.silent(&script::SCHEDULES);
             let last = schedules.last().map_or("", |last| &*last.name);
             call.arg(last).arg(ScheduleChanges::MAX);
             let portion = unpack(self.ask(&call).await?.list()?)?;
@@ -93,13 +93,13 @@ impl Shared {
     }
 
     pub(super) async fn schedule(&self, name: &str) -> Result<Option<ScheduleState>, StoreError> {
-        let mut call = self.quiet(&script::SCHEDULE);
+        let mut call = self.silent(&script::SCHEDULE);
         call.arg(name);
         Ok(unpack(self.ask(&call).await?.list()?)?.pop())
     }
 
     pub(super) async fn schedule_changes(&self, since: u64) -> Result<ScheduleChanges, StoreError> {
-        let mut call = self.quiet(&script::SCHEDULE_CHANGES);
+        let mut call = self.silent(&script::SCHEDULE_CHANGES);
         call.arg(since).arg(ScheduleChanges::MAX);
         let mut answer = self.ask(&call).await?.list()?;
         let (version, more) = (answer.number()?, answer.number()? != 0);

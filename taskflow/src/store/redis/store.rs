@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use super::connection::Connections;
 use super::damage::Repairs;
-use super::executor::{Shared, Simple};
+use super::executor::{FastScripts, Shared};
 use super::notifications::Notifications;
 use super::packed_row::exact;
 use super::{claim, finish, instance, liveness, queue_stats, script, url};
@@ -102,7 +102,7 @@ impl RedisStore {
                 prefix,
                 known: Mutex::default(),
                 unconfirmed,
-                simple: Simple::default(),
+                simple: FastScripts::default(),
                 has_limits: AtomicBool::new(false),
                 queues: Mutex::default(),
                 ours: Mutex::default(),
@@ -148,7 +148,7 @@ impl Store for RedisStore {
         Box::pin(async move {
             // The leases of this instance end now, and tasks it never began must not count as lost.
             self.shared.take_back_lost(instance).await?;
-            let mut call = self.shared.loud(&script::LEAVE, HintSet::ALL);
+            let mut call = self.shared.notifying(&script::LEAVE, HintSet::ALL);
             call.arg(instance.as_bytes());
             self.shared.call_and_notify(&call).await.map(drop)
         })
@@ -199,7 +199,7 @@ impl Store for RedisStore {
 
     fn report(&self, reports: Arc<Vec<Report>>) -> StoreFuture<'_, Vec<bool>> {
         Box::pin(async move {
-            let mut call = self.shared.quiet(&script::REPORT);
+            let mut call = self.shared.silent(&script::REPORT);
             for report in reports.iter() {
                 finish::pack_report(&mut call, report);
             }
@@ -210,9 +210,9 @@ impl Store for RedisStore {
 
     fn renew(&self, renewal: Renewal) -> StoreFuture<'_, Renewed> {
         Box::pin(async move {
-            let mut call = self.shared.quiet(&script::RENEW);
+            let mut call = self.shared.silent(&script::RENEW);
             call.arg(renewal.instance.as_bytes()).arg(exact(time::micros(renewal.lease)));
-            call.arg(exact(time::micros(instance::BELIEVED.max(renewal.lease * 2))));
+            call.arg(exact(time::micros(instance::ALIVE_AFTER_SEEN.max(renewal.lease * 2))));
             call.list(renewal.runs.iter().map(|run| run.id.as_bytes()));
             for run in &renewal.runs {
                 call.arg(run.fence);
@@ -232,7 +232,7 @@ impl Store for RedisStore {
 
     fn asked_to_stop(&self, instance: InstanceId) -> StoreFuture<'_, Vec<RunRef>> {
         Box::pin(async move {
-            let mut call = self.shared.quiet(&script::ASKED_TO_STOP);
+            let mut call = self.shared.silent(&script::ASKED_TO_STOP);
             call.arg(instance.as_bytes());
             let mut answer = self.shared.ask(&call).await?.list()?;
             let mut runs = Vec::with_capacity(answer.len() / 2);
@@ -269,7 +269,7 @@ impl Store for RedisStore {
 
     fn logs(&self, id: TaskId) -> StoreFuture<'_, Option<Vec<LogLine>>> {
         Box::pin(async move {
-            let mut call = self.shared.quiet(&script::LOGS);
+            let mut call = self.shared.silent(&script::LOGS);
             call.arg(id.as_bytes());
             let answer = self.shared.ask(&call).await?;
             if answer.value == redis::Value::Nil {
@@ -298,21 +298,21 @@ impl Store for RedisStore {
 
     fn queues(&self) -> StoreFuture<'_, Vec<QueueInfo>> {
         Box::pin(async move {
-            let call = self.shared.quiet(&script::QUEUES);
+            let call = self.shared.silent(&script::QUEUES);
             queue_stats::queues(self.shared.ask(&call).await?.list()?)
         })
     }
 
     fn queue_states(&self) -> StoreFuture<'_, Vec<QueueState>> {
         Box::pin(async move {
-            let call = self.shared.quiet(&script::QUEUE_STATES);
+            let call = self.shared.silent(&script::QUEUE_STATES);
             queue_stats::queue_states(self.shared.ask(&call).await?.list()?)
         })
     }
 
     fn set_queue(&self, queue: String, config: Option<QueueConfig>) -> StoreFuture<'_, ()> {
         Box::pin(async move {
-            let mut call = self.shared.loud(&script::SET_QUEUE, HintSet::ALL);
+            let mut call = self.shared.notifying(&script::SET_QUEUE, HintSet::ALL);
             call.arg(queue).arg(queue_stats::pack_config(config.as_ref()));
             self.shared.call_and_notify(&call).await.map(drop)
         })
@@ -325,12 +325,12 @@ impl Store for RedisStore {
         to: Option<QueueConfig>,
     ) -> StoreFuture<'_, bool> {
         Box::pin(async move {
-            let mut read = self.shared.quiet(&script::QUEUE_CONFIG);
+            let mut read = self.shared.silent(&script::QUEUE_CONFIG);
             let stored = self.shared.ask(read.arg(&*queue)).await?.bytes()?;
             if queue_stats::unpack_config(&stored) != from {
                 return Ok(false);
             }
-            let mut call = self.shared.loud(&script::SET_QUEUE, HintSet::ALL);
+            let mut call = self.shared.notifying(&script::SET_QUEUE, HintSet::ALL);
             call.arg(queue).arg(queue_stats::pack_config(to.as_ref())).arg(stored);
             Ok(self.shared.call_and_notify(&call).await?.number()? == 1)
         })
@@ -338,7 +338,7 @@ impl Store for RedisStore {
 
     fn instances(&self) -> StoreFuture<'_, Vec<InstanceInfo>> {
         Box::pin(async move {
-            let call = self.shared.quiet(&script::INSTANCES);
+            let call = self.shared.silent(&script::INSTANCES);
             instance::unpack(self.shared.ask(&call).await?.list()?)
         })
     }
@@ -357,7 +357,7 @@ impl Store for RedisStore {
 
     fn delete(&self, ids: Vec<TaskId>) -> StoreFuture<'_, usize> {
         Box::pin(async move {
-            let mut call = self.shared.quiet(&script::DELETE);
+            let mut call = self.shared.silent(&script::DELETE);
             for id in &ids {
                 call.arg(id.as_bytes());
             }
@@ -368,7 +368,7 @@ impl Store for RedisStore {
 
     fn replace_args(&self, replacements: Arc<Vec<ReplaceArgs>>) -> StoreFuture<'_, Vec<bool>> {
         Box::pin(async move {
-            let mut call = self.shared.quiet(&script::REPLACE_ARGS);
+            let mut call = self.shared.silent(&script::REPLACE_ARGS);
             for ReplaceArgs { id, from, to } in &*replacements {
                 call.arg(id.as_bytes()).arg(&**from).arg(&**to);
             }
@@ -379,7 +379,7 @@ impl Store for RedisStore {
 
     fn set_paused(&self, queue: String, paused: bool) -> StoreFuture<'_, ()> {
         Box::pin(async move {
-            let mut call = self.shared.loud(&script::PAUSE, HintSet::ALL);
+            let mut call = self.shared.notifying(&script::PAUSE, HintSet::ALL);
             call.arg(queue).arg(u8::from(paused));
             self.shared.call_and_notify(&call).await.map(drop)
         })
@@ -411,7 +411,7 @@ impl Store for RedisStore {
             // In portions, because a script stops all other calls while it runs.
             while pruned < limit {
                 let portion = (limit - pruned).min(PRUNED_AT_ONCE);
-                let mut call = self.shared.quiet(&script::PRUNE);
+                let mut call = self.shared.silent(&script::PRUNE);
                 call.arg(portion);
                 for status in Retention::STATUSES {
                     call.arg(exact(time::micros(retention.of(status))));

@@ -87,7 +87,7 @@ impl Transaction<'_, '_> {
 
     /// Call this after a task of a key has left the state `by`: it has stopped running, or is no longer due. Unblocks the next
     /// task of the key, one of each name.
-    pub(super) fn key_is_left(
+    pub(super) fn unblock_after(
         &mut self,
         queue: QueueNumber,
         key: &str,

@@ -35,7 +35,7 @@ pub(super) fn open_to_read(path: &Path) -> rusqlite::Result<Connection> {
 
 /// Opens a file that cannot be written, for reading. SQLite keeps an index of the log in shared memory beside the file.
 /// If it can neither find nor create that index, and there is no log, the file is opened as immutable.
-pub(super) fn open_to_look(path: &Path) -> rusqlite::Result<Connection> {
+pub(super) fn open_read_only(path: &Path) -> rusqlite::Result<Connection> {
     let can_be_read = |connection: &Connection| {
         connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get::<_, i64>(0))
     };

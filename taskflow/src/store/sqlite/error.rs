@@ -36,7 +36,7 @@ pub(super) fn moved(path: &Path) -> StoreError {
 }
 
 /// The error when the tables are damaged and have not been repaired yet.
-pub(super) fn stumbled(path: &Path) -> StoreError {
+pub(super) fn damage_found(path: &Path) -> StoreError {
     StoreError::new(
         StoreErrorKind::Unknown,
         format!(

@@ -31,7 +31,7 @@ fn finish_one(tx: &mut Transaction<'_, '_>, finish: &Finish) -> rusqlite::Result
     let decision = transition::finish(task.as_ref(), finish.run.fence, &finish.kind, tx.now);
     if let Some((row, change)) = row.zip(decision.change) {
         let stored = if finish.lines.is_empty() { 0 } else { tx.log_lines(&row)? };
-        tx.say(&row, finish.progress.as_ref(), finish.new_lines(stored))?;
+        tx.append_report(&row, finish.progress.as_ref(), finish.new_lines(stored))?;
         tx.apply(&row, &change)?;
     }
     Ok(decision.answer)
@@ -95,6 +95,6 @@ fn report_one(tx: &mut Transaction<'_, '_>, report: &Report) -> rusqlite::Result
     let row = tx.row(report.run.id)?.filter(|row| row.is_running_under(report.run.fence));
     let Some(row) = row else { return Ok(false) };
     let stored = if report.lines.is_empty() { 0 } else { tx.log_lines(&row)? };
-    tx.say(&row, report.progress.as_ref(), report.new_lines(stored))?;
+    tx.append_report(&row, report.progress.as_ref(), report.new_lines(stored))?;
     Ok(true)
 }

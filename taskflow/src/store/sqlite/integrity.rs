@@ -189,7 +189,7 @@ impl Drop for Look<'_> {
     }
 }
 
-pub(super) fn look(sql: &Statements<'_>, from: i64) -> rusqlite::Result<Found> {
+pub(super) fn check(sql: &Statements<'_>, from: i64) -> rusqlite::Result<Found> {
     let began = Instant::now();
     on_one_state(sql, |sql| {
         let ask = |query, from: Option<i64>| match from {

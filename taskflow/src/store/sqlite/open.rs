@@ -62,10 +62,10 @@ pub(super) fn open(
 
 /// Opens a store that cannot be written, and returns its canonical path. `None` if the file cannot be read either, or
 /// if it is not a store of this version.
-pub(super) fn open_to_look(path: &Path) -> Result<Option<(Connection, PathBuf)>, StoreError> {
+pub(super) fn open_read_only(path: &Path) -> Result<Option<(Connection, PathBuf)>, StoreError> {
     let Ok(path) = fs::canonicalize(path) else { return Ok(None) };
     mount::check(&path)?;
-    let Ok(connection) = connection::open_to_look(&path) else { return Ok(None) };
+    let Ok(connection) = connection::open_read_only(&path) else { return Ok(None) };
     Ok(schema::is_current(&connection, &path)?.then_some((connection, path)))
 }
 

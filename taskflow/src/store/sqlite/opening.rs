@@ -37,7 +37,7 @@ impl SqliteStore {
 
     /// Opens a read-only store, which refuses every write with the error `refused`.
     fn open_read_only(path: &Path, refused: StoreError) -> Result<Self, Error> {
-        let Some((connection, path)) = open::open_to_look(path)? else { return Err(Error::Store(refused)) };
+        let Some((connection, path)) = open::open_read_only(path)? else { return Err(Error::Store(refused)) };
         let mut shared = Shared {
             path: path.clone(),
             synchronous: Synchronous::default(),
@@ -53,7 +53,7 @@ impl SqliteStore {
         let (questions, asked) = channel();
         shared.readers = Some(questions);
         let asked = Arc::new(Mutex::new(asked));
-        let answering = move || reader::look(&path, connection, &asked);
+        let answering = move || reader::run_read_only(&path, connection, &asked);
         shared.read_threads.push(spawn("taskflow-sqlite-read", answering)?);
         Ok(Self { shared: Arc::new(shared) })
     }

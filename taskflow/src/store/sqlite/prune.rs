@@ -73,7 +73,7 @@ pub(super) struct Old {
     are_all: bool,
 }
 
-pub(super) fn look(sql: &Statements<'_>, retention: Retention, limit: usize) -> rusqlite::Result<Old> {
+pub(super) fn find_old(sql: &Statements<'_>, retention: Retention, limit: usize) -> rusqlite::Result<Old> {
     let until = Until { retention, now: time::now_micros() };
     let of_successes = until.status(TaskStatus::Success);
     let mut old = Old { until, limit, tasks: Vec::new(), are_all: true };

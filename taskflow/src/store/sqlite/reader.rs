@@ -29,14 +29,14 @@ pub(super) fn run(connection: &Connection, questions: &Arc<Mutex<Receiver<Questi
 }
 
 /// Like [`run`], for a file that cannot be written. Opens the file again when it has changed.
-pub(super) fn look(path: &Path, connection: Connection, questions: &Arc<Mutex<Receiver<Question>>>) {
+pub(super) fn run_read_only(path: &Path, connection: Connection, questions: &Arc<Mutex<Receiver<Question>>>) {
     let now = || (FileIdentity::at(path).ok(), modified(path), connection::log_length(path));
     let (mut connection, mut seen) = (connection, now());
     loop {
         let question = questions.lock().recv();
         let Ok(question) = question else { return };
         if now() != seen
-            && let Ok(again) = connection::open_to_look(path)
+            && let Ok(again) = connection::open_read_only(path)
         {
             (connection, seen) = (again, now());
         }

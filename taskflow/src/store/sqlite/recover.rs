@@ -23,7 +23,7 @@ pub(super) const RECOVERED_AT_ONCE: i64 = 256;
 pub(super) const SKIPPED_AT_MOST: i64 = 8;
 
 /// How long an instance is considered alive after it was last seen, if its lock shows nothing. In microseconds.
-const BELIEVED: i64 = 60_000_000;
+const ALIVE_AFTER_SEEN: i64 = 60_000_000;
 
 const THERE: &str = "
 SELECT number, id, seen_at FROM taskflow_instances INDEXED BY taskflow_instances_there WHERE gone_at IS NULL";
@@ -57,7 +57,7 @@ impl RegisteredInstance {
         match locks.probe(self.id) {
             Liveness::Lives => true,
             Liveness::Dead(_) => false,
-            Liveness::Unknown => now.saturating_sub(self.seen_at) < BELIEVED,
+            Liveness::Unknown => now.saturating_sub(self.seen_at) < ALIVE_AFTER_SEEN,
         }
     }
 }
@@ -73,7 +73,10 @@ pub(super) fn there(sql: &Statements<'_>) -> rusqlite::Result<Vec<RegisteredInst
 }
 
 /// The dead instances, or `None` if there is nothing to recover. This only reads, and most calls end here.
-pub(super) fn look(sql: &Statements<'_>, locks: &Locks) -> rusqlite::Result<Option<Vec<RegisteredInstance>>> {
+pub(super) fn find_dead(
+    sql: &Statements<'_>,
+    locks: &Locks,
+) -> rusqlite::Result<Option<Vec<RegisteredInstance>>> {
     let now = time::now_micros();
     let mut dead = there(sql)?;
     dead.retain(|it| !it.lives(locks, now));

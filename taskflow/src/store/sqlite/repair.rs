@@ -83,6 +83,6 @@ pub(super) fn repair(tx: &mut Transaction<'_, '_>) -> rusqlite::Result<()> {
 }
 
 /// Repairs the damage that a check found.
-pub(super) fn see_to(tx: &mut Transaction<'_, '_>, found: &integrity::Found) -> rusqlite::Result<()> {
+pub(super) fn repair_found(tx: &mut Transaction<'_, '_>, found: &integrity::Found) -> rusqlite::Result<()> {
     if found.is_inconsistent { repair(tx) } else { tx.fail_all_damaged(&found.flawed) }
 }

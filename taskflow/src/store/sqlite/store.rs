@@ -145,10 +145,10 @@ impl SqliteStore {
         let Some(look) = integrity.begin() else { return };
         let from = look.from;
         // The error also affects other calls, which report it. The check is repeated later.
-        let Ok(found) = self.read(move |sql| integrity::look(sql, from)).await else { return };
+        let Ok(found) = self.read(move |sql| integrity::check(sql, from)).await else { return };
         if found.is_anything() {
             let seen = found.clone();
-            let _ = self.write(move |tx| repair::see_to(tx, &seen)).await;
+            let _ = self.write(move |tx| repair::repair_found(tx, &seen)).await;
             integrity.want();
         }
         look.end(found);
@@ -302,7 +302,7 @@ impl Store for SqliteStore {
             }
             self.audit().await;
             let locks = Arc::clone(&self.shared.locks);
-            let Some(dead) = self.read(move |sql| recover::look(sql, &locks)).await? else {
+            let Some(dead) = self.read(move |sql| recover::find_dead(sql, &locks)).await? else {
                 return Ok(Vec::new());
             };
             // A recovery writes each task with its arguments. On a nearly full disk there may be no room for all tasks, but
@@ -431,7 +431,7 @@ impl Store for SqliteStore {
 
     fn prune(&self, retention: Retention, limit: usize) -> StoreFuture<'_, usize> {
         Box::pin(async move {
-            let old = self.read(move |sql| prune::look(sql, retention, limit)).await?;
+            let old = self.read(move |sql| prune::find_old(sql, retention, limit)).await?;
             self.write(move |tx| prune::prune(tx, &old)).await
         })
     }

@@ -235,7 +235,7 @@ impl Transaction<'_, '_> {
             RowState::Blocked => self.unblock(row.seq),
             RowState::Due | RowState::Running if row.has_concurrency_key && to != RowState::Running => {
                 let key = self.concurrency_key(row.seq)?;
-                key.map_or(Ok(()), |key| self.key_is_left(row.queue, &key, row.state))
+                key.map_or(Ok(()), |key| self.unblock_after(row.queue, &key, row.state))
             }
             RowState::Failed | RowState::Interrupted | RowState::Cancelled | RowState::Rejected => {
                 self.sql.execute(EXIT_BADLY, [row.seq, row.state.number()]).map(drop)
@@ -279,7 +279,7 @@ impl Transaction<'_, '_> {
     }
 
     /// Stores progress and log lines of a run.
-    pub(super) fn say(
+    pub(super) fn append_report(
         &mut self,
         row: &TaskRow,
         progress: Option<&crate::model::Progress>,

@@ -15,7 +15,7 @@ use rusqlite::Connection;
 use tokio::sync::{oneshot, watch};
 
 use super::checkpoint::Checkpoints;
-use super::error::{commit_error, full, moved, store_error, stumbled};
+use super::error::{commit_error, damage_found, full, moved, store_error};
 use super::identity::FileIdentity;
 use super::integrity::IntegrityChecks;
 use super::lock::Locks;
@@ -105,10 +105,10 @@ impl Writer {
         let mut repairs = Repairs::default();
         let mut is_full = false;
         loop {
-            let is_heard = self.changes.receiver_count() > 0;
+            let has_listeners = self.changes.receiver_count() > 0;
             let first = match self.next_soon(linger) {
                 Some(message) => Ok(message),
-                None if is_heard => self.inbox.recv_timeout(LOOK_EVERY),
+                None if has_listeners => self.inbox.recv_timeout(LOOK_EVERY),
                 None => self.inbox.recv().map_err(RecvTimeoutError::from),
             };
             linger = Duration::ZERO;
@@ -134,7 +134,7 @@ impl Writer {
                 is_full |= !self.checkpoints.after_commit(&sql, &tx.counts);
                 linger = LINGER;
             }
-            if is_heard && looked_at.elapsed() >= LOOK_EVERY {
+            if has_listeners && looked_at.elapsed() >= LOOK_EVERY {
                 looked_at = Instant::now();
                 let now = version(&sql);
                 if now != seen {
@@ -190,7 +190,7 @@ impl Writer {
             Ok(Err(Failed::One { error, is_damage })) => (error, is_damage),
             Err(_) => {
                 tx.roll_back();
-                (stumbled(&self.path), true)
+                (damage_found(&self.path), true)
             }
         };
         if group.len() > 1 {

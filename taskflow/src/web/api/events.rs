@@ -35,7 +35,7 @@ struct Queue {
 /// The numbers of the store as they change. A slow client gets only the latest ones.
 pub(super) async fn pulse(call: Call) -> Result<Response, Problem> {
     let call = Arc::new(call);
-    let beats = call.desk.live.stream(call.console().tasks())?;
+    let beats = call.state.live.stream(call.console().tasks())?;
     let actor = call.actor.clone();
     let events = beats.map(move |(last, beat)| {
         let queues = beat.queues.iter().filter(|queue| actor.sees_queue(&queue.name)).map(|queue| {

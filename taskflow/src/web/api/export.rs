@@ -93,11 +93,11 @@ impl Export {
             self.rows += 1;
             match self.format {
                 Format::Csv => {
-                    let record = self.call.desk.shown(&self.call.actor, record);
+                    let record = self.call.state.shown(&self.call.actor, record);
                     text.extend_from_slice(&csv::row(&record, now));
                 }
                 Format::Lines => {
-                    let record = self.call.desk.shown(&self.call.actor, record);
+                    let record = self.call.state.shown(&self.call.actor, record);
                     let whole = WholeTask::of(&self.call.actor, record, now);
                     serde_json::to_writer(&mut text, &whole).expect("a record is JSON");
                     text.push(b'\n');

@@ -34,7 +34,7 @@ pub(super) async fn list(call: Call) -> Result<Response, Problem> {
 
 /// The task as the actor may see it.
 fn whole(call: &Call, record: TaskRecord) -> WholeTask {
-    WholeTask::of(&call.actor, call.desk.shown(&call.actor, record), call.now())
+    WholeTask::of(&call.actor, call.state.shown(&call.actor, record), call.now())
 }
 
 pub(super) async fn count(call: Call) -> Result<Response, Problem> {

@@ -79,8 +79,8 @@ const NAV: [(&str, &str, &str, &str); 9] = [
 impl Frame {
     /// The frame of this page for this actor. Without a beat, the navigation has no numbers.
     pub(crate) fn new(call: &Call, page: impl Into<String>, at: &'static str, beat: Option<&Beat>) -> Self {
-        let desk = &call.desk;
-        let (environment, accent) = match &desk.environment {
+        let state = &call.state;
+        let (environment, accent) = match &state.environment {
             Some((name, accent)) => (Some(name.clone()), accent.as_str()),
             None => (None, ""),
         };
@@ -99,7 +99,7 @@ impl Frame {
         Self {
             base: call.base.clone(),
             home: home(&call.base).to_owned(),
-            site: Arc::clone(&desk.title),
+            site: Arc::clone(&state.title),
             page: page.into(),
             at,
             environment,
@@ -111,8 +111,8 @@ impl Frame {
             words: beat.map(|beat| words(beat, &call.actor)).unwrap_or_default(),
             actor: call.actor.name().to_owned(),
             role: call.actor.role().map_or("", crate::admin::Role::as_str),
-            may_sign_out: desk.access.has_users(),
-            is_open: desk.access.is_open(),
+            may_sign_out: state.access.has_users(),
+            is_open: state.access.is_open(),
             nav,
             degraded: degraded(call, beat),
             notice: call.field("did").and_then(notice).unwrap_or_default(),

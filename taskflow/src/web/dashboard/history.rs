@@ -17,7 +17,7 @@ const DAY: Duration = Duration::from_secs(24 * 3600);
 /// not answer.
 async fn read(call: &Call, key: &str, filter: StatsFilter) -> Option<Arc<Stats>> {
     let tasks = call.console().tasks();
-    let stats = call.desk.cache.shared(format!("stats {key}"), call.seam(), async {
+    let stats = call.state.cache.shared(format!("stats {key}"), call.seam(), async {
         Ok::<_, Error>(tasks.stats(filter).await.ok().map(Arc::new))
     });
     stats.await.ok()?.as_ref().clone()

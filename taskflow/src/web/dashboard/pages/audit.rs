@@ -75,7 +75,7 @@ pub(crate) async fn show(call: Call) -> Result<Response, Problem> {
             Some(Cursor::after(id))
         }
     };
-    let (now, beat) = (call.now(), call.desk.live.beat(call.console().tasks()).await?);
+    let (now, beat) = (call.now(), call.state.live.beat(call.console().tasks()).await?);
     let page = call.console().audit_seen_by(&call.actor, filter).await?;
     let older = page.next.map(|next| {
         let fields = [("actor", &actor), ("action", &action), ("target", &target)];

@@ -25,7 +25,7 @@ pub(crate) fn page(call: &Call, problem: Problem) -> Response {
     let here = if path == "/" { frame::home(&call.base).to_owned() } else { format!("{}{path}", call.base) };
     let is_page = call.parts.method == Method::GET;
     if problem.status == StatusCode::UNAUTHORIZED
-        && call.desk.access.has_users()
+        && call.state.access.has_users()
         && call.field("part").is_none()
     {
         // After a form there is nothing to come back to: its data is gone.

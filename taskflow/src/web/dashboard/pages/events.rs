@@ -19,7 +19,7 @@ use crate::web::stream::{answer, event, follow};
 /// The numbers of all pages, as they change.
 pub(crate) async fn pulse(call: Call) -> Result<Response, Problem> {
     let call = Arc::new(call);
-    let beats = call.desk.live.stream(call.console().tasks())?;
+    let beats = call.state.live.stream(call.console().tasks())?;
     let reader = Arc::clone(&call);
     let events = beats.map(move |(last, beat)| {
         let value = json!({

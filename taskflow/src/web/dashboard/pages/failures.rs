@@ -74,7 +74,7 @@ pub(crate) async fn show(call: Call) -> Result<Response, Problem> {
         })?),
     };
     let tasks = call.console().tasks();
-    let (now, beat) = (call.now(), call.desk.live.beat(tasks).await?);
+    let (now, beat) = (call.now(), call.state.live.beat(tasks).await?);
     let mut filter = TaskFilter::new();
     if let Some(queue) = call.field("queue") {
         filter = filter.queue(queue);
@@ -161,7 +161,7 @@ pub(crate) async fn groups(
     filter.finished_after = since.and_then(|since| now.checked_sub(since));
     let key = format!("groups {since:?} {:?}", filter.queues);
     let window = since.unwrap_or(Duration::from_secs(24 * 3600));
-    call.desk
+    call.state
         .cache
         .shared(key, call.seam(), failures::read(call.console().tasks(), filter, window, now))
         .await

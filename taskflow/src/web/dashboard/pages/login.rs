@@ -27,11 +27,11 @@ struct View {
 }
 
 fn view(call: &Call, problem: String, next: &str, name: &str) -> View {
-    let environment = call.desk.environment.as_ref();
+    let environment = call.state.environment.as_ref();
     let accent = environment.map_or("", |(_, accent)| accent.as_str());
     View {
         base: call.base.clone(),
-        site: Arc::clone(&call.desk.title),
+        site: Arc::clone(&call.state.title),
         environment: environment.map(|(name, _)| name.clone()),
         accent,
         icon: assets::icon_name(accent),
@@ -44,7 +44,7 @@ fn view(call: &Call, problem: String, next: &str, name: &str) -> View {
 }
 
 pub(crate) async fn show(call: Call) -> Result<Response, Problem> {
-    if !call.desk.access.has_users() {
+    if !call.state.access.has_users() {
         return Ok(see_other(frame::home(&call.base)));
     }
     frame::page(StatusCode::OK, &view(&call, String::new(), call.field("next").unwrap_or_default(), ""))
@@ -84,6 +84,6 @@ pub(crate) async fn log_out(call: Call) -> Result<Response, Problem> {
     let everywhere = form.iter().any(|(key, value)| key == "everywhere" && value == "true");
     let cookie = login::log_out(&call, everywhere).await?;
     let login = format!("{}/login", call.base);
-    let to = if call.desk.access.has_users() { &login } else { frame::home(&call.base) };
+    let to = if call.state.access.has_users() { &login } else { frame::home(&call.base) };
     Ok(login::with_cookie(see_other(to), cookie))
 }

@@ -92,7 +92,7 @@ impl Shown {
 }
 
 pub(crate) async fn list(call: Call) -> Result<Response, Problem> {
-    let beat = call.desk.live.beat(call.console().tasks()).await?;
+    let beat = call.state.live.beat(call.console().tasks()).await?;
     let now = call.now();
     let operations = call.console().operations(&call.actor).await?;
     let operations = operations.iter().map(|it| Shown::new(&call, it, now)).collect();
@@ -100,7 +100,7 @@ pub(crate) async fn list(call: Call) -> Result<Response, Problem> {
 }
 
 pub(crate) async fn show(call: Call) -> Result<Response, Problem> {
-    let beat = call.desk.live.beat(call.console().tasks()).await?;
+    let beat = call.state.live.beat(call.console().tasks()).await?;
     let operation = call.console().operation(&call.actor, call.id()?).await?;
     let it = Shown::new(&call, &operation, call.now());
     let facts = [

@@ -48,7 +48,7 @@ const MAX_WAIT: Duration = Duration::from_secs(300);
 
 pub(crate) async fn show(call: Call) -> Result<Response, Problem> {
     let tasks = call.console().tasks();
-    let (now, beat) = (call.now(), call.desk.live.beat(tasks).await?);
+    let (now, beat) = (call.now(), call.state.live.beat(tasks).await?);
     let seen = || beat.queues.iter().filter(|queue| call.actor.sees_queue(&queue.name));
     let attention = attention(&call, &beat, now).await?;
     // Show the queues with the most work.

@@ -66,7 +66,7 @@ struct Fact {
 
 pub(crate) async fn list(call: Call) -> Result<Response, Problem> {
     let tasks = call.console().tasks();
-    let beat = call.desk.live.beat(tasks).await?;
+    let beat = call.state.live.beat(tasks).await?;
     let sparks = history::by_queue(&call).await;
     let seen: Vec<_> = beat.queues.iter().filter(|queue| call.actor.sees_queue(&queue.name)).collect();
     let waiting: u64 = seen.iter().map(|queue| queue.waiting()).sum();
@@ -102,7 +102,7 @@ struct Refused {
 
 async fn view(call: &Call, refused: Option<Refused>) -> Result<One, Problem> {
     let tasks = call.console().tasks();
-    let beat = call.desk.live.beat(tasks).await?;
+    let beat = call.state.live.beat(tasks).await?;
     let now_at = call.now();
     // The form shows limits that are read now, not those of the last beat.
     let now = beat.with_queues(tasks.queues().await?);

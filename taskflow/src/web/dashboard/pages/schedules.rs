@@ -60,7 +60,7 @@ const RUNS: usize = 20;
 
 pub(crate) async fn show(call: Call) -> Result<Response, Problem> {
     let tasks = call.console().tasks();
-    let (now, beat) = (call.now(), call.desk.live.beat(tasks).await?);
+    let (now, beat) = (call.now(), call.state.live.beat(tasks).await?);
     let schedules = call.console().schedules(&call.actor).await?;
     let recent = TaskFilter::new().limit(TaskFilter::MAX_LIMIT);
     let names: Vec<_> = schedules.iter().filter_map(|it| it.task.clone()).collect();

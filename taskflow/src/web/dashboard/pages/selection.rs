@@ -107,7 +107,7 @@ fn title(verb: Verb) -> &'static str {
 pub(crate) async fn preview(call: Call) -> Result<Response, Problem> {
     let (chosen, _) = chosen(&call).await?;
     let Chosen { verb, selection, query, chips, is_empty } = chosen;
-    let beat = call.desk.live.beat(call.console().tasks()).await?;
+    let beat = call.state.live.beat(call.console().tasks()).await?;
     let preview = match is_empty {
         true => None,
         false => Some(call.console().preview(&call.actor, verb, &selection).await?),

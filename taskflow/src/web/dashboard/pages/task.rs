@@ -141,7 +141,7 @@ async fn page(
 ) -> Result<Response, Problem> {
     let tasks = call.console().tasks();
     let now = call.now();
-    let beat = call.desk.live.beat(tasks).await?;
+    let beat = call.state.live.beat(tasks).await?;
     let info =
         beat.rare.types.iter().find(|task| task.name == record.name || task.aliases.contains(&record.name));
     let ran = record.attempts.last().and_then(|it| it.finished_at.map(|end| between(it.started_at, end)));
@@ -173,7 +173,7 @@ impl TaskBody {
         let is_ended = record.status.is_final();
         let is_blocking = info.map(|info| info.is_blocking);
         let facts = facts(&record, now);
-        let links = call.desk.links.iter();
+        let links = call.state.links.iter();
         let links = links.filter(|link| record.trace.is_some() || !link.template.contains("{trace_id}"));
         let links = links.map(|link| (link.label.clone(), filled(&link.template, &record)));
         let links =
@@ -220,7 +220,7 @@ impl TaskBody {
             result: None,
             result_size: String::new(),
         };
-        let shown = call.desk.shown(&call.actor, record);
+        let shown = call.state.shown(&call.actor, record);
         let args = Some(shown.args.get()).filter(|args| may_args && !matches!(args.trim(), "{}" | "null"));
         let args = args.map(json::pretty);
         let result = shown.result.as_ref().map(|json| json::pretty(json.get())).filter(|_| may_args);

@@ -69,7 +69,7 @@ type Pairs = Vec<(String, String)>;
 
 pub(crate) async fn show(call: Call) -> Result<Response, Problem> {
     let tasks = call.console().tasks();
-    let beat = call.desk.live.beat(tasks).await?;
+    let beat = call.state.live.beat(tasks).await?;
     if let Some(text) = call.field("q") {
         return searched(&call, &beat, text);
     }

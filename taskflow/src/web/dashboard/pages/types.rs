@@ -79,7 +79,7 @@ struct Field {
 
 pub(crate) async fn list(call: Call) -> Result<Response, Problem> {
     let tasks = call.console().tasks();
-    let beat = call.desk.live.beat(tasks).await?;
+    let beat = call.state.live.beat(tasks).await?;
     let types = call.console().types(&call.actor).await?;
     let stats = history::by_name(&call).await;
     let shown = types.iter().map(|it| {
@@ -122,7 +122,7 @@ pub(crate) async fn show(call: Call) -> Result<Response, Problem> {
 
 async fn view(call: &Call, form: &[(String, String)], problem: String) -> Result<One, Problem> {
     let tasks = call.console().tasks();
-    let (now, beat) = (call.now(), call.desk.live.beat(tasks).await?);
+    let (now, beat) = (call.now(), call.state.live.beat(tasks).await?);
     let name = call.param("name");
     let types = call.console().types(&call.actor).await?;
     let info = types.iter().find(|task| task.name == name);

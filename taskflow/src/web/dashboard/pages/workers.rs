@@ -52,7 +52,7 @@ struct Fact {
 
 pub(crate) async fn show(call: Call) -> Result<Response, Problem> {
     let tasks = call.console().tasks();
-    let (now, beat) = (call.now(), call.desk.live.beat(tasks).await?);
+    let (now, beat) = (call.now(), call.state.live.beat(tasks).await?);
     let instances = call.console().instances(&call.actor).await?;
     let newest = instances.iter().map(|it| &it.version).max();
     let this = (gethostname::gethostname().to_string_lossy().into_owned(), std::process::id());

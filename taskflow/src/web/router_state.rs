@@ -59,7 +59,7 @@ pub(crate) const MAX_FOLLOWED: usize = 64;
 
 /// What all requests to one router share.
 #[derive(Debug)]
-pub(crate) struct Desk {
+pub(crate) struct RouterState {
     pub(crate) site: Site,
     pub(crate) access: Access,
     pub(crate) title: Arc<str>,
@@ -73,7 +73,7 @@ pub(crate) struct Desk {
     pub(crate) cache: Cache,
 }
 
-impl Desk {
+impl RouterState {
     /// The record with the arguments and the result that this actor may see.
     pub(crate) fn shown(&self, actor: &Actor, mut record: TaskRecord) -> TaskRecord {
         if actor.may(Permission::ViewSecrets) {

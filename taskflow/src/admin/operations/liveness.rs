@@ -33,13 +33,13 @@ pub(super) async fn keep(console: Console, operation: Operation) -> Infallible {
         console.seam().sleep(EVERY).await;
         // After a failed write, the next one follows a second later.
         if let Err(error) = console.tasks().write_documents(vec![sign(&operation)]).await {
-            tracing::debug!(%error, operation = %operation.id, "a sign of life was not written");
+            tracing::debug!(%error, operation = %operation.id, "a sign of liveness was not written");
         }
     }
 }
 
 /// Whether this runner lives.
-pub(super) async fn shows(console: &Console, runner: TaskId) -> Result<bool, Error> {
+pub(super) async fn is_alive(console: &Console, runner: TaskId) -> Result<bool, Error> {
     let query = DocumentQuery::one(KIND, runner.to_string());
     Ok(!console.tasks().documents(query).await?.is_empty())
 }

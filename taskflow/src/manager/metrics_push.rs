@@ -5,25 +5,25 @@ use std::time::Duration;
 
 use super::lifecycle::WeakManager;
 use crate::engine::core::Core;
-use crate::observe::{Pushed, is_heard};
+use crate::observe::{Pushed, has_recorder};
 
 /// The shortest pause between two pushes.
-const EVERY: Duration = Duration::from_secs(15);
+const MIN_PAUSE: Duration = Duration::from_secs(15);
 
 /// After a push, the pause lasts at least this many times as long as the push took, so that a slow store is not read all the
 /// time.
-const DUTY: u32 = 20;
+const REST_FACTOR: u32 = 20;
 
 /// Pushes while a recorder is installed, pausing at least 15 s after each push, until the manager has ended.
 pub(super) async fn push(core: Arc<Core>, manager: WeakManager) {
     let mut pushed = Pushed::default();
     loop {
         let began = core.seam.instant();
-        if is_heard() {
+        if has_recorder() {
             let Some(tasks) = manager.upgrade() else { return };
             pushed.push(&tasks.families().await);
         }
-        let rest = EVERY.max(core.seam.since(began) * DUTY);
+        let rest = MIN_PAUSE.max(core.seam.since(began) * REST_FACTOR);
         tokio::select! {
             biased;
             () = core.over.cancelled() => return,
