@@ -67,7 +67,7 @@ impl Answer {
 }
 
 impl App {
-    /// The API for tokens named like the roles, and for these actors.
+    /// An API with a token for each role, named like it, and one for each of these actors.
     pub(crate) fn of(tasks: &TaskManager, actors: impl IntoIterator<Item = Actor>) -> Self {
         Self::with(tasks, actors, |admin| admin)
     }

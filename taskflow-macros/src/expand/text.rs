@@ -41,7 +41,7 @@ pub(super) fn summary(attrs: &[Attribute]) -> Option<String> {
         _ => None,
     });
     let text = docs.collect::<Vec<_>>().join("\n");
-    // The lines of a block comment begin with an asterisk and a space, which are removed, and so do list items.
+    // Lines of a block comment begin with `* `, which is removed. List items lose theirs too.
     let lines = text.lines().map(|line| line.trim().trim_start_matches("* ").trim());
     lines.into_iter().find(|line| !line.is_empty() && *line != "*").map(|line| cut(line, MAX_SUMMARY))
 }

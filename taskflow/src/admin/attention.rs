@@ -51,7 +51,7 @@ pub struct Situation {
 pub struct Attention {
     /// What it is.
     pub matter: Matter,
-    /// Whether it keeps tasks from running, so that `taskflow status --check` fails.
+    /// Whether tasks do not run, are refused, or are not added in time. Then `taskflow status --check` fails.
     pub is_unhealthy: bool,
     /// When it was seen last or has begun, if that is known.
     pub at: Option<SystemTime>,
@@ -96,7 +96,7 @@ pub enum Matter {
         /// How many of its tasks run, and how many may run over all processes, if that is known.
         busy: Option<(u64, u64)>,
     },
-    /// A schedule has not ticked in time.
+    /// A schedule has not ticked in time. An actor of some queues is not told.
     Late {
         /// The schedule.
         schedule: String,
@@ -163,7 +163,7 @@ impl Matter {
             }
             Self::Paused { queue: name, waiting } => (queue(name), format!(" is paused; {}", wait(waiting))),
             Self::Full { queue: name, waiting } => {
-                (queue(name), format!(" is full and refuses tasks; {}", wait(waiting)))
+                (queue(name), format!(" is full or nearly so, and adds may be refused; {}", wait(waiting)))
             }
             Self::Slow { queue: name, oldest, busy } => {
                 let busy = busy
@@ -186,7 +186,7 @@ impl Matter {
             }
             Self::Overrunning { name, over, .. } => {
                 let over = words.length(*over);
-                (name.clone(), format!(": a run is {over} past its timeout and has been asked to stop"))
+                (name.clone(), format!(": a run is {over} past its timeout and has not stopped"))
             }
             Self::Versions { versions } => (
                 counted(versions.len() as u64, "version"),
@@ -201,7 +201,7 @@ impl Matter {
             }
             Self::LostLeases { leases } => (
                 counted(*leases, "lease"),
-                " lost by this process: it was stopped for longer than its lease, or the store was away"
+                " lost by this process: it stood still, the store was away, or other processes could not see that it was alive"
                     .to_owned(),
             ),
             Self::Panicked { panics, message } => (counted(*panics, "engine panic"), format!(": {message}")),
@@ -222,7 +222,7 @@ impl Console {
             now: self.now(),
             counts: tasks.counts().await?,
             queues,
-            instances: tasks.instances().await?,
+            instances: self.instances(actor).await?,
             schedules: self.schedules(actor).await?,
             types: self.types(actor).await?,
             health: tasks.health(),
@@ -230,7 +230,7 @@ impl Console {
     }
 
     /// Returns what a person should look at; first what keeps tasks from running. A task that has been due for longer than
-    /// `max_wait` counts as that.
+    /// `max_wait` counts as kept from running.
     ///
     /// # Errors
     /// When the store fails.

@@ -9,12 +9,12 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use super::backoff::{Backoff, jittered};
 use super::completion::{complete, count, leave, one_by_one};
 use super::panics::caught;
 use super::release::Releaser;
 use super::run::{Admitted, Ended, permits};
 use super::slots::{ClaimBudget, Permit};
+use super::store_backoff::{Backoff, jittered};
 use super::supervision::Restarts;
 use super::worker::Worker;
 use crate::model::{StoreError, StoreErrorKind};

@@ -6,12 +6,12 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use super::backoff::jittered;
 use super::core::Core;
 use super::guarded::answered;
 use super::panics::caught;
 use super::runs::StopReason;
 use super::shutdown;
+use super::store_backoff::jittered;
 use super::supervision::Restarts;
 use super::worker::Worker;
 use crate::model::{Error, StoreError, StoreErrorKind};

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use futures_util::{FutureExt, StreamExt};
 
-use super::backoff::jittered;
 use super::core::Core;
 use super::runs::StopReason;
+use super::store_backoff::jittered;
 use super::worker::Worker;
 use crate::seam::Instant;
 use crate::store::Hint;

@@ -29,7 +29,6 @@
 //! - [`guarded`] turns panics of a custom store into errors.
 
 pub(crate) mod adder;
-pub(crate) mod backoff;
 pub(crate) mod blocking;
 mod body_end;
 pub(crate) mod catalogue;
@@ -74,6 +73,7 @@ pub(crate) mod spans;
 #[cfg(feature = "testing")]
 pub(crate) mod staged;
 pub(crate) mod statistics;
+pub(crate) mod store_backoff;
 pub(crate) mod supervision;
 pub(crate) mod tally;
 pub(crate) mod unknown_tasks;

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::backoff::jittered;
 use super::core::Core;
+use super::store_backoff::jittered;
 
 const EVERY: Duration = Duration::from_secs(60);
 const BATCH: usize = 500;

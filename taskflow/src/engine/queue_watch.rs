@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::backoff::jittered;
 use super::core::Core;
+use super::store_backoff::jittered;
 use super::worker::Worker;
 use crate::model::StoreError;
 use crate::store::SharedLimits;

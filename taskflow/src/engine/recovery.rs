@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use super::backoff::jittered;
 use super::core::Core;
+use super::store_backoff::jittered;
 use super::worker::Worker;
 use crate::model::{StoreError, TaskEvent, TaskEventKind, TaskStatus};
 use crate::observe::Counter;

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::{Notify, oneshot};
 
-use super::backoff::Backoff;
 use super::core::Core;
+use super::store_backoff::Backoff;
 use super::supervision::supervise;
 use super::worker::Worker;
 use crate::model::Error;

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::backoff::Backoff;
 use super::core::Core;
 use super::panics::caught;
+use super::store_backoff::Backoff;
 use crate::seam::Instant;
 
 /// A part that ran this long before it panicked is restarted after the shortest delay.

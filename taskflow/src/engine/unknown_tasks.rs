@@ -5,8 +5,8 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::backoff::jittered;
 use super::core::Core;
+use super::store_backoff::jittered;
 use crate::model::{TaskFilter, TaskPhase, TaskStatus};
 use crate::task::Registry;
 

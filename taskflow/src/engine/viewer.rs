@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::backoff::jittered;
 use super::core::Core;
+use super::store_backoff::jittered;
 use crate::model::{StoreError, StoreErrorKind};
 
 /// How long the store may take to show that it can be read.

@@ -10,7 +10,8 @@ use super::{InstanceId, time};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Attempt {
-    /// 1 for the first attempt. An uncounted attempt (handed back, snoozed) shares its number with the next one.
+    /// 1 for the first attempt. An attempt that does not count (snoozed, handed
+    /// back, or lost by a task with `requeue_on_interrupt`) shares its number with the next one.
     pub number: u32,
     /// The instance (one start of one process) that ran it.
     pub instance: InstanceId,
@@ -62,10 +63,12 @@ pub enum AttemptOutcome {
     Panicked,
     /// It ran longer than its `timeout`.
     TimedOut,
-    /// Its process died, or did not renew its lease in time ("worker lost").
+    /// Its process died, left, or did not renew its lease in time; or, on a server, other processes could not see for 2.5 s
+    /// that it was alive, and the task may run twice ("worker lost").
     Lost,
-    /// A shutdown, or a lease that could not be renewed, interrupted it or came before its start. The task went back to the
-    /// queue; the attempt does not count.
+    /// It was given back because of a shutdown, or because its lease or its liveness was in doubt. The task went back to the
+    /// queue; the attempt does not count. Spans and middleware also call an attempt so that never began, for example because
+    /// no thread could be started for it; the record of the task does not list those.
     HandedBack,
     /// A shutdown, or a lease that could not be renewed, interrupted it, and the task may not run twice.
     Interrupted,

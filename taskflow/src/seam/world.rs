@@ -38,7 +38,7 @@ impl World {
         Arc::new(Self { clock, life: Mutex::default() })
     }
 
-    /// Ends all tasks of the process, as `kill -9` does: none of them runs again.
+    /// Ends all futures of the process, as `kill -9` does: none of them runs again.
     pub(crate) fn kill(&self) {
         self.set(LifeState::Killed);
     }
@@ -68,7 +68,7 @@ impl World {
 
     /// A future that belongs to this process.
     pub(super) fn tracked<F: Future>(self: &Arc<Self>, future: F) -> Tracked<Unconstrained<F>> {
-        // Tokio would wake a task that has used up its budget some time after its poll.
+        // With a budget, tokio may end a poll early and wake the future later; meanwhile the clock would take it for idle.
         let future = unconstrained(future);
         let beat = Arc::new(Beat { clock: self.clock.clone(), state: Mutex::default() });
         let mut life = self.life.lock();

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::content::{CONTENT, Catalogue, OWNER, hash};
-use crate::engine::backoff::{Backoff, jittered};
 use crate::engine::core::Core;
+use crate::engine::store_backoff::{Backoff, jittered};
 use crate::model::StoreErrorKind;
 use crate::store::{Document, DocumentWrite};
 

@@ -12,7 +12,7 @@ use tokio::task::JoinSet;
 use super::Plan;
 use super::agenda::Agenda;
 use super::fire::{Progress, Schedule, Shared};
-use crate::engine::backoff::{Backoff, jittered};
+use crate::engine::store_backoff::{Backoff, jittered};
 use crate::engine::worker::Worker;
 use crate::model::StoreError;
 use crate::seam::{Instant, Seam};

@@ -6,8 +6,8 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use super::watches::{Seen, Watched};
-use crate::engine::backoff::Backoff;
 use crate::engine::core::Core;
+use crate::engine::store_backoff::Backoff;
 use crate::model::{StatusUpdate, StoreError, TaskId, TaskStatus};
 
 /// How often a task is read without an event.

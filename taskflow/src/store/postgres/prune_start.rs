@@ -6,7 +6,8 @@ use parking_lot::Mutex;
 
 use super::value;
 
-/// Where a deletion of old tasks goes on after a batch, in each state. After the last batch it begins anew.
+/// Up to which end time tasks of each state are deleted. So the next batch does not step over their dead index entries
+/// again. After the last batch it begins anew.
 #[derive(Debug, Default)]
 pub(super) struct PruneStart {
     last: Mutex<BTreeMap<i16, i64>>,

@@ -59,7 +59,8 @@ pub(super) fn store_error(error: RedisError, location: &str, in_doubt: bool) -> 
         Some("MISCONF") => (
             StoreErrorKind::Full,
             format!(
-                "`{location}` cannot write to its disk and takes no writes; make room, and the same call will succeed"
+                "`{location}` could not save to its disk and refuses writes until it can: its log says why (a full disk, missing rights, \
+                 or no memory for the fork)"
             ),
         ),
         Some("READONLY") => (
@@ -106,7 +107,7 @@ pub(super) fn refused(refusal: &str, location: &str) -> StoreError {
     )
 }
 
-/// Whether a script failed because the user lacks a right. Redis answers that with `ERR`.
+/// Whether the user lacks a right. Redis answers `NOPERM` to a command, and `ERR` to a script that runs one.
 pub(super) fn is_refusal(error: &RedisError) -> bool {
     error.code() == Some("NOPERM")
         || error.detail().is_some_and(|why| {

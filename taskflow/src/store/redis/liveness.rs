@@ -39,7 +39,7 @@ struct Keeper {
     shared: Arc<Shared>,
     instance: InstanceId,
     subscription: Option<(PubSubSink, PubSubStream)>,
-    /// When the subscription was last known to exist, if it is shown.
+    /// When the subscription was last known to exist; `None` while this instance shows no liveness.
     there_at: Option<Instant>,
 }
 
@@ -83,7 +83,7 @@ impl Keeper {
                 }
             }
         }
-        // When the server ends a subscription, it closes the connection at once. So the subscription existed until now.
+        // A server that ends a subscription closes the connection at once. So it is taken to have existed until now.
         self.there_at = self.there_at.map(|_| Instant::now());
         self.gone()
     }
@@ -99,7 +99,9 @@ impl Keeper {
             Ok(subscription) => match self.shared.show(self.instance, true).await {
                 Ok(is_shown) => {
                     if !is_shown {
-                        tracing::debug!("this process cannot show that it lives; others wait for its leases");
+                        tracing::debug!(
+                            "this process may not show that it lives; if it dies, its tasks are recovered when their leases end"
+                        );
                     }
                     self.there_at = is_shown.then_some(asked);
                     self.subscription = Some(subscription);
@@ -139,7 +141,7 @@ impl Keeper {
         }
     }
 
-    /// Stores that this instance shows nothing, for a server that answers although the subscription fails. So no other
+    /// Withdraws the liveness of this instance, if the server still answers although the subscription fails. Then no other
     /// process declares this one dead before its leases end.
     async fn hide(&self) -> bool {
         matches!(timeout(LIVENESS_GRACE / 2, self.shared.show(self.instance, false)).await, Ok(Ok(_)))
@@ -202,7 +204,7 @@ impl Shared {
             self.suspects.forget(instance);
             tracing::warn!(
                 %instance,
-                "a process is gone; its repeatable runs start elsewhere, the others wait for their leases"
+                "a process is gone; tasks that may run again start elsewhere now, the others are recovered when their leases end"
             );
         }
         Ok(())

@@ -1,4 +1,5 @@
-//! Leases that end, and what becomes of their tasks.
+//! Leases that end, and what becomes of their tasks: a lost run is followed by another or by the end of the task. After too many
+//! lost runs in a row a task is poison: it probably kills its processes, and fails.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -149,7 +150,7 @@ pub(crate) async fn only_lost_runs_in_a_row_make_poison(lab: Lab) {
         if ended {
             assert!(only(lab.store.retry(Reopen::at_once([id])).await.unwrap()).is_ok());
         }
-        assert_eq!(lose().await, TaskStatus::Pending, "the row was broken");
+        assert_eq!(lose().await, TaskStatus::Pending, "the run in between resets the count of lost runs");
         assert_eq!(lose().await, TaskStatus::Failed);
     }
 }
