@@ -100,7 +100,7 @@ struct Accepted {
     duplicate: bool,
 }
 
-/// The idempotency key makes sure that one address gets one mail. If the queue is full, the `?` answers 429.
+/// Because of the idempotency key, a form that is sent twice adds one mail. If the queue is full, the `?` answers 429.
 async fn signup(
     tasks: BackgroundTasks,
     Json(form): Json<Signup>,

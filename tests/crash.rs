@@ -289,7 +289,7 @@ async fn a_task_that_kills_its_processes_is_stopped_and_they_are_named(lab: Lab)
     process.kill();
 }
 
-/// A process stands still for longer than its lease, and another takes over. Its later writes are dropped.
+/// A process stands still for longer than its lease, and another takes over. Later writes of the first are dropped.
 async fn a_process_that_stood_still_past_its_lease_can_no_longer_write(lab: Lab) {
     let lab = lab.with_lease(Duration::from_millis(500));
     let mut first = lab.start(&["run"]);
@@ -303,7 +303,7 @@ async fn a_process_that_stood_still_past_its_lease_can_no_longer_write(lab: Lab)
         .await;
     let ended = record(&tasks, task).await;
     first.go_on();
-    // Its task has ended, or it learns that the run is lost. In both cases it goes on as a healthy process.
+    // The first process ends its task too late, or learns that the run is lost. In both cases the process goes on and is healthy.
     lab.start(&["add", "20", "again"]).ended_well();
     lab.until(Duration::from_secs(10), || async { tasks.counts().await.unwrap().unfinished() == 0 }).await;
     second.kill();
@@ -444,7 +444,7 @@ async fn schedules_go_on_when_a_clock_that_was_an_hour_early_is_set_right(lab: L
     worker.wait_for_end();
 }
 
-/// The disk is full: adds are refused with that reason, and the process lives. With room again, every accepted task ends.
+/// The disk is full: adds are refused, and the process lives. With room again, every accepted task ends.
 async fn a_full_disk_refuses_adds_and_loses_nothing(lab: Lab) {
     let mut process = lab.start(&["serve", "4"]);
     lab.until_ends(100).await;

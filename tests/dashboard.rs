@@ -404,6 +404,15 @@ async fn an_actor_of_some_queues_sees_the_types_and_schedules_of_these_only() {
     for path in ["/", "/schedules"] {
         assert!(!seen_by("queue", path).await.text.contains("sweep"), "{path}");
     }
+    // A bare word of a search stands for the names that the actor sees.
+    assert_eq!(seen_by("default", "/tasks?q=works").await.status, StatusCode::SEE_OTHER);
+    assert_eq!(seen_by("default", "/api/v1/tasks?q=works").await.status, StatusCode::OK);
+    for path in ["/tasks?q=works", "/api/v1/tasks?q=works"] {
+        assert_eq!(seen_by("queue", path).await.status, StatusCode::UNPROCESSABLE_ENTITY, "{path}");
+    }
+    let suggestion = r#"value="dashboard.works""#;
+    assert!(seen_by("default", "/tasks?status=cancelled").await.text.contains(suggestion));
+    assert!(!seen_by("queue", "/tasks?status=cancelled").await.text.contains("dashboard.works"));
     // A schedule that was added at run time may have a queue of its own.
     let own = tasks.add_task(works, ("narrow".to_owned(),)).queue("queue");
     soon(tasks.schedule(own, Cron::parse("@daily").unwrap()).named("tidy").into_future()).await.unwrap();

@@ -45,7 +45,7 @@ async fn a_synchronous_task_is_run_or_awaited() {
 fn nothing_runs_before_it_is_awaited() {
     #[taskflow::task]
     async fn panics() {
-        panic!("it ran");
+        panic!("the body ran, although nobody awaited the call");
     }
     drop(panics());
 }

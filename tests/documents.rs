@@ -109,8 +109,8 @@ async fn a_redis_user_that_may_only_read_reads_documents() {
     looks(&server.url().replace("redis://", "redis://looks:seen@")).await;
 }
 
-/// Damaged documents are missing in every answer, do not count towards its limit, and can be written again. All others stay as
-/// they were.
+/// Damaged documents are missing in every answer, do not count towards the limit of a query, and can be written again. All
+/// others stay as they were.
 async fn stands_damage(store: &dyn Store, damaged: &[&str]) {
     let sound = [("good".to_owned(), 1, "1".to_owned()), ("zoo".to_owned(), 1, "1".to_owned())];
     assert_eq!(values(store).await, sound);
@@ -139,7 +139,7 @@ async fn damaged_rows_of_a_file_hide_no_other_document() {
     let place = Place::sqlite();
     let store = open(&place).await;
     fill(&*store).await;
-    let Place::Sqlite(directory) = &place else { panic!("a file") };
+    let Place::Sqlite(directory) = &place else { panic!("this test needs a SQLite file") };
     let file = rusqlite::Connection::open(directory.path().join("tasks.db")).unwrap();
     file.busy_timeout(support::DEADLINE).unwrap();
     file.execute_batch(
@@ -201,7 +201,7 @@ async fn a_manager_prunes_documents_as_it_starts() {
     let place = Place::sqlite();
     let store = open(&place).await;
     write(&*store, vec![put("old", "").expires_in(Duration::ZERO), put("kept", "")]).await;
-    let Place::Sqlite(directory) = &place else { panic!("a file") };
+    let Place::Sqlite(directory) = &place else { panic!("this test needs a SQLite file") };
     let file = rusqlite::Connection::open(directory.path().join("tasks.db")).unwrap();
     let count = || {
         file.query_row("SELECT count(*) FROM taskflow_documents WHERE kind = 'notes'", [], |row| {

@@ -47,7 +47,7 @@ async fn an_eager_task_has_begun_when_its_add_is_answered() {
 async fn an_eager_task_takes_a_free_slot_before_what_waits_in_its_queue() {
     for place in Place::each() {
         let (builder, gate, _) = builder(&place);
-        // Slots are free, but these tasks wait for the only thread.
+        // Slots are free, but two of these three tasks wait for the only thread.
         let tasks = builder.max_concurrent_tasks(4).max_blocking_threads(1).start().await.unwrap();
         let waiting =
             tasks.add_all((0..3).map(|_| tasks.add_task(block_sync, ()).priority(9))).await.unwrap();

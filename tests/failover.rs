@@ -161,7 +161,7 @@ async fn what_a_pooler_mixes_up_names_the_remedy_and_the_remedy_works() {
     let refused = PostgresStore::open(pooler.url()).unwrap().join(&me).await.unwrap_err();
     assert!(refused.to_string().contains("?listen=off"), "{refused}");
 
-    // The connections of this pool have no settings, but another session than theirs may have their statements.
+    // These connections have no settings, so the pooler takes them. But it may lead a call to a session without its statement.
     let pool = async || {
         let options: sqlx::postgres::PgConnectOptions = pooler.url().parse().unwrap();
         let options = options.extra_float_digits(None);

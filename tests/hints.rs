@@ -115,7 +115,7 @@ async fn on_redis_others_hear_only_what_they_need() {
     others_hear_only_what_they_need(Process::on(open()).await, Process::on(open()).await).await;
 }
 
-/// Processes that receive a message do not send one for their own earlier changes. So its sender must check for these too.
+/// A process that receives a message sends none for the same changes of its own. So the sender must look for those too.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_process_whose_message_had_to_wait_hears_of_work_once_more() {
     let Some(url) = postgres::unmade_url() else { return };
@@ -132,7 +132,7 @@ async fn a_process_whose_message_had_to_wait_hears_of_work_once_more() {
             return;
         }
     }
-    panic!("it heard only of its own two adds");
+    panic!("in 100 rounds no hint followed those of the two adds");
 }
 
 fn others_hear_of_a_store_whose_runtime_has_ended<S: Store>(open: impl Fn() -> S + Send) {

@@ -165,7 +165,7 @@ async fn a_shutdown_releases_an_open_hold_and_a_cancel_after_it_comes_too_late()
         let late = soon(hold.cancel("too late")).await;
         assert!(matches!(late, Ok(0) | Err(Error::ShutDown)), "{late:?}");
 
-        // Its lease would have been 10 s.
+        // Without the release, the hold would have lasted until the end of its lease of 10 s.
         let next = place.builder().state(ran.clone()).state(Inside::default()).start().await.unwrap();
         tokio::time::timeout(Duration::from_secs(5), reaches(&next, id, TaskStatus::Success)).await.unwrap();
         assert_eq!(ran.count(), 1);
@@ -212,7 +212,7 @@ async fn an_add_after_the_end_is_not_held() {
             let before = hold.add(square(6));
             let end = if ended_by_a_cancel { hold.cancel("no") } else { hold.release() };
             assert_eq!(soon(end).await.unwrap(), 0);
-            // The add is built before the release, and awaited after it.
+            // The add is built before the hold ends, and awaited afterwards.
             let id = before.await.unwrap().id();
             reaches(&tasks, id, TaskStatus::Success).await;
         }

@@ -13,8 +13,8 @@ use std::time::Duration;
 
 use everywhere::everywhere;
 use support::{Gate, Place, ends, eventually, soon};
-use taskflow::store::Claim;
-use taskflow::{AttemptOutcome, InstanceInfo, State, TaskManager, TaskStatus};
+use taskflow::store::{Claim, Renewal, Renewed, RunRef, StoreFuture, StoreLayer};
+use taskflow::{AttemptOutcome, InstanceInfo, LogLevel, State, Store, TaskContext, TaskManager, TaskStatus};
 
 /// Short, but long enough for a busy server.
 fn lease_on(place: &Place) -> Duration {
@@ -92,7 +92,7 @@ async fn so_it_does_on_a_runtime_of_one_thread() {
 #[tokio::test(flavor = "multi_thread")]
 async fn short_tasks_and_short_leases_are_no_lost_leases() {
     for place in everywhere() {
-        // The shortest lease that a busy machine and a busy server can renew in time.
+        // Short, but long enough to be renewed in time by a machine and a server that are busy with these tasks.
         let lease = Duration::from_millis(if matches!(place, Place::Server(_)) { 2_000 } else { 150 });
         let tasks = place.builder().state(Gate::default()).lease(lease).start().await.unwrap();
         for _ in 0..10 {
@@ -140,7 +140,7 @@ async fn a_file_that_nobody_can_write_for_four_leases_ends_no_run() {
     assert_eq!((tasks.health().lost_leases, other.health().lost_leases), (0, 0));
 }
 
-/// A process that claims everything and dies at once.
+/// A process that claims the only task of this name and dies at once.
 async fn claims_and_dies(place: &Place, name: &str) {
     let store = place.store();
     let instance = InstanceInfo::of_this_process(true);
@@ -161,5 +161,75 @@ async fn a_process_that_only_connects_hears_of_the_end_of_what_a_dead_one_ran() 
         assert_eq!(failure.status(), TaskStatus::Interrupted, "{failure}");
         assert!(failure.to_string().contains("worker lost"), "{failure}");
         tasks.shutdown(Duration::ZERO).await.unwrap();
+    }
+}
+
+/// A store that renews no first run of a task, and says that its lease is lost.
+#[derive(Debug)]
+struct LosesFirstRuns(Arc<dyn Store>);
+
+impl StoreLayer for LosesFirstRuns {
+    fn inner(&self) -> &dyn Store {
+        &*self.0
+    }
+
+    fn renew(&self, mut renewal: Renewal) -> StoreFuture<'_, Renewed> {
+        let (first, rest) = renewal.runs.into_iter().partition(|run| run.fence == RunRef::FIRST_FENCE);
+        renewal.runs = rest;
+        Box::pin(async move {
+            let mut renewed = self.0.renew(renewal).await?;
+            let lost: Vec<_> = first;
+            renewed.lost.extend(lost);
+            Ok(renewed)
+        })
+    }
+}
+
+/// The first run begins at the first gate and the second at the second; each says a word there.
+#[taskflow::task(retries = 3, delay = "1ms")]
+fn says_late(context: TaskContext, State(gates): State<Arc<[Gate; 4]>>) {
+    let [first, said, second, last] = &*gates;
+    match context.attempt() {
+        1 => {
+            first.pass_blocking();
+            context.log(LogLevel::Info, "of the lost run");
+            said.note();
+        }
+        _ => {
+            second.pass_blocking();
+            context.log(LogLevel::Info, "of the second run");
+            last.pass_blocking();
+        }
+    }
+}
+
+/// A synchronous body goes on after its run was lost, and its process may be the one that runs the task again.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_lost_run_logs_is_not_stored_as_that_of_the_next() {
+    for place in everywhere() {
+        let gates = Arc::new([(); 4].map(|()| Gate::default()));
+        let builder = TaskManager::builder().store(LosesFirstRuns(place.store()));
+        let builder = builder.only(["says_late"]).state(gates.clone()).lease(lease_on(&place));
+        let tasks = builder.start().await.unwrap();
+        let task = tasks.add_task(says_late, ()).await.unwrap();
+        let [first, said, second, last] = &*gates;
+        first.reached(1).await;
+        second.reached(1).await;
+        first.open();
+        said.reached(1).await;
+        second.open();
+        let words = async || {
+            let lines = tasks.logs(task.id()).await.unwrap().unwrap_or_default();
+            lines.into_iter().map(|line| line.message).collect::<Vec<_>>()
+        };
+        // A report of the process is stored that came after both.
+        eventually("the second run has said something", async || {
+            words().await.iter().any(|word| word == "of the second run").then_some(())
+        })
+        .await;
+        assert_eq!(words().await, ["of the second run"], "{place:?}");
+        last.open();
+        assert_eq!(ends(&tasks, task.id()).await.status, TaskStatus::Success);
+        tasks.shutdown(Duration::from_secs(5)).await.unwrap();
     }
 }

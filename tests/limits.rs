@@ -447,7 +447,7 @@ fn what_is_accepted_comes_back_equal_and_no_reader_panics() {
 
 async fn reads_back(tasks: &TaskManager, given: &Accepted) {
     let (at, expires) = (UNIX_EPOCH + given.at, UNIX_EPOCH + given.expires);
-    let [tag, value, concurrency, run, idempotency, text] = &given.words[..] else { panic!("six words") };
+    let [tag, value, concurrency, run, idempotency, text] = &given.words[..] else { panic!("not six words") };
     let mut new = NewTask::new("keep", Ok(serde_json::json!({ "value": text }).to_string().into()));
     let policy = new.policy.to_mut();
     (policy.retries, policy.delay, policy.max_delay) =

@@ -93,12 +93,12 @@ impl Server {
         }
     }
 
-    /// A text that changes each time a process shows that it lives.
+    /// A text that changes each time a process begins to show that it lives, also when it begins again.
     fn signs(&self) -> String {
         match self {
             Self::Postgres(server) => server
                 .query("SELECT id, sign FROM taskflow_instances WHERE sign_start IS NOT NULL ORDER BY id"),
-            // The beginning of a longer answer is not readable, but it differs.
+            // A hash, because `ask` returns only the beginning of a long answer.
             Self::Redis(server) => {
                 let run_id = "local s = redis.call('HVALS', '{taskflow:default}:liveness') table.sort(s) \
                               return #s .. redis.sha1hex(table.concat(s))";
@@ -171,7 +171,7 @@ async fn record(tasks: &TaskManager, id: TaskId) -> TaskRecord {
     tasks.get(id).await.unwrap().unwrap()
 }
 
-/// Starts a worker, and waits until that many tasks have begun on it.
+/// Starts a worker, and waits until one more process shows that it lives.
 async fn start_worker(server: &Server, lab: &Lab) -> Process {
     let before = server_shown(server);
     let process = lab.start(&["run"]);
@@ -232,7 +232,7 @@ async fn work_of_a_killed_process_starts_again_within_three_seconds(server: Serv
     }
 }
 
-/// Its neighbour misses its signs of life for a moment.
+/// Meanwhile another process misses the signs of life of the worker for a moment.
 async fn a_connection_that_is_cut_and_made_again_loses_no_run(server: Server) {
     let lab = server.lab().with_lease(SECOND * 10);
     let worker = start_worker(&server, &lab).await;
@@ -288,7 +288,7 @@ async fn a_process_that_is_cut_off_for_a_second_loses_no_run(server: Server) {
     neighbour.kill();
 }
 
-/// Its connections stay open: that is no sign of death.
+/// The connections of a stopped process stay open, so others do not take the process for dead.
 async fn a_process_that_stands_still_for_less_than_its_lease_loses_no_run(server: Server) {
     let lab = server.lab().with_lease(SECOND * 12);
     let mut worker = start_worker(&server, &lab).await;
@@ -375,7 +375,7 @@ async fn after_a_failover_only_leases_tell(server: Server) {
     begins(&lab, slow, 1, SECOND * 10).await;
     let (server, replica) = tokio::task::spawn_blocking(move || server.with_replica()).await.unwrap();
     let mut neighbour = start_worker(&server, &lab).await;
-    // Many tasks, so that some run on the process that lives: the other one has a slot for each of them, too.
+    // Many tasks, so that some of them run on the process that lives: the other one could run all of them.
     let more: Vec<TaskId> = {
         let mut ids = Vec::new();
         for _ in 0..20 {

@@ -130,7 +130,7 @@ async fn an_add_whose_answer_was_lost_begins_though_its_caller_has_given_up() {
         let tasks = builder.lease(Duration::from_secs(5)).start().await.unwrap();
         // It may not run twice. The add stores it and leases it to this process in one call.
         let AddError::Unknown { id, .. } = tasks.add_task(at_once, ()).await.unwrap_err() else {
-            panic!("nobody knows whether it is stored")
+            panic!("the answer was lost, so nobody knows whether the task is stored")
         };
         loses.store(false, Ordering::SeqCst);
         eventually("it is stored", async || tasks.get(id).await.unwrap()).await;

@@ -165,7 +165,7 @@ async fn an_operation_of_a_process_that_is_gone_is_broken_off_and_goes_on_elsewh
     let tasks = paused(&place).await;
     add(&tasks, 3_000).await;
     let admin = by(Role::Admin);
-    // A process of its own, with its own runtime.
+    // A runtime that ends in the middle of the operation stands for a process that dies.
     let builder = slow(&place);
     let id = std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();

@@ -128,7 +128,7 @@ async fn an_add_whose_answer_does_not_come_is_unknown_in_time_and_may_be_looked_
     t.advance("169ms").await;
     assert!(!first.is_finished());
     t.advance("2ms").await;
-    let Err(AddError::Unknown { id, .. }) = answer(first).await else { panic!("it was on its way") };
+    let Err(AddError::Unknown { id, .. }) = answer(first).await else { panic!("the first must be unknown") };
     t.advance("30ms").await;
     // This add was never sent.
     assert!(matches!(answer(second).await, Err(AddError::Store(_))));

@@ -57,7 +57,7 @@ async fn an_end_counts_that_comes_while_its_lease_is_renewed() {
     }
 }
 
-/// Waits until another connection waits for this one, or until `over` is true.
+/// Waits until another connection waits for that of `pid`, or until `over` is true.
 async fn until_blocked_by(pid: i32, url: &str, over: impl Fn() -> bool) {
     let mut watcher = connect(url).await;
     let waits = "SELECT EXISTS (SELECT 1 FROM pg_stat_activity WHERE $1 = ANY (pg_blocking_pids(pid)))";
@@ -167,7 +167,7 @@ async fn nothing_of_ours_is_compiled_by_the_server() {
     let id = new.id;
     own.insert(insert(new)).await.unwrap();
     assert_eq!(seen().await, [off("INSERT")], "a statement alone");
-    // Behind a pooler, each transaction sets it.
+    // The store behind a pooler sets `jit` in each transaction.
     for store in [&own, &behind_a_pooler, &of_the_application] {
         store.cancel(vec![id], String::new()).await.unwrap();
         store.retry(Reopen::at_once([id])).await.unwrap().remove(0).unwrap();

@@ -204,7 +204,7 @@ async fn tasks_that_take_a_hundred_round_trips_are_not_prefetched() {
     let tasks = start(place.builder(), &seen, 64).await;
     all_ended(&tasks).await;
     let most = seen.claimed.read().into_iter().max().unwrap();
-    assert_eq!(most, 64, "so many were claimed");
+    assert_eq!(most, 64, "as many were claimed as there are slots, and no more");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -117,7 +117,7 @@ async fn two_processes_together_run_no_more_than_a_queue_allows() {
 async fn a_hundred_resizes_under_load_neither_stall_nor_overshoot() {
     for place in everywhere() {
         let world = World::default();
-        // Each new limit is lower, so that none is exceeded by a process that has not heard of it yet.
+        // No later limit is above the first, so even a process that has not heard of a change keeps within the first.
         let eight = QueueConfig::new().global_concurrency(8);
         let managers = [world.start(&place, eight.clone()).await, world.start(&place, eight).await];
         for _ in 0..400 {
@@ -140,7 +140,7 @@ async fn a_hundred_resizes_under_load_neither_stall_nor_overshoot() {
         all_end(&managers[0]).await;
         assert!(world.peak.highest() <= 8, "{place:?}: {} ran at once", world.peak.highest());
         assert_eq!(managers[0].counts().await.unwrap().success, 410, "{place:?}");
-        // The last change holds: down to one, then up again to the limit of the programs.
+        // The last change holds: first the limit is one, then that of the programs again.
         managers[1].set_queue("mail", QueueConfig::new().global_concurrency(1)).await.unwrap();
         hear_everywhere().await;
         for _ in 0..10 {

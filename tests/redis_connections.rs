@@ -302,7 +302,7 @@ async fn a_large_insert_that_is_cut_leaves_nothing_and_its_repetition_inserts_ea
         assert_eq!(answers[0].as_ref().unwrap().len(), 20_000);
         assert_eq!(direct.counts().await.unwrap().pending, 20_000);
     }
-    let Reply::List(stages) = server.command(&[b"KEYS", b"*stage:*"]).unwrap() else { panic!("KEYS") };
+    let Reply::List(stages) = server.command(&[b"KEYS", b"*stage:*"]).unwrap() else { panic!("no list") };
     assert!(!stages.is_empty(), "each cut has left one");
     for stage in stages {
         let left = server.command(&[b"TTL", &stage.into_bytes()]);

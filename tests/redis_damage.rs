@@ -170,7 +170,7 @@ async fn a_damaged_task_fails_with_the_reason_and_everything_else_goes_on() {
 /// Where the ready list of a task of these tests begins: behind its length.
 fn ready_list_at(task: &[u8]) -> usize {
     let ready_list = b"7:defaultnote";
-    task.windows(ready_list.len()).position(|bytes| bytes == ready_list).expect("it is in this ready_list")
+    task.windows(ready_list.len()).position(|bytes| bytes == ready_list).expect("it is in that ready list")
 }
 
 /// Where the body of such a task begins: behind the ready list and the length of its concurrency group, which is empty.
@@ -200,7 +200,7 @@ async fn tasks_that_wait_for_a_damaged_task_of_their_key_run_once_it_has_failed(
     let blocked = || async {
         (server.command(&[b"ZCARD", &key("blocked:limited")]).unwrap() == Reply::Number(3)).then_some(())
     };
-    eventually("all to be put blocked", blocked).await;
+    eventually("all three are blocked", blocked).await;
     set(&server, "state", first, b"junk");
     // A wrong index makes the store check everything.
     server.command(&[b"HINCRBY", &key("counts"), b"Rlimited", b"1"]).unwrap();
@@ -234,7 +234,7 @@ async fn a_task_that_is_in_its_lane_twice_runs_once() {
         for id in ids {
             reaches(&tasks, id, TaskStatus::Success).await;
         }
-        // A task that was claimed twice would have begun by now too: it is behind this one.
+        // A second claim would have run by now too, because the task that is added here comes last.
         reaches(&tasks, added(&tasks, 5).await, TaskStatus::Success).await;
         let mut noted = notes.read();
         noted.sort_unstable();
@@ -245,7 +245,7 @@ async fn a_task_that_is_in_its_lane_twice_runs_once() {
 
 /// Writes random junk into a random place of the namespace. Returns the task's id if the place belongs to a task.
 fn write_junk(server: &RedisServer, rng: &mut fastrand::Rng, ids: &[TaskId]) -> Option<TaskId> {
-    let Reply::List(keys) = server.command(&[b"KEYS", b"*"]).unwrap() else { panic!("KEYS") };
+    let Reply::List(keys) = server.command(&[b"KEYS", b"*"]).unwrap() else { panic!("KEYS answers no list") };
     let keys: Vec<Vec<u8>> = keys
         .into_iter()
         .map(Reply::into_bytes)
@@ -256,7 +256,7 @@ fn write_junk(server: &RedisServer, rng: &mut fastrand::Rng, ids: &[TaskId]) -> 
     let junk: Vec<u8> = (0..rng.usize(..120)).map(|_| rng.u8(..)).collect();
     let some_id = ids[rng.usize(..ids.len())];
     let number = [&b"-1"[..], b"inf", b"-inf", b"1e300", b"9223372036854775807"][rng.usize(..5)];
-    let Reply::Text(kind) = server.command(&[b"TYPE", target]).unwrap() else { panic!("TYPE") };
+    let Reply::Text(kind) = server.command(&[b"TYPE", target]).unwrap() else { panic!("no text") };
     let run = |command: &[&[u8]]| drop(server.command(command));
     match (&*kind, rng.u8(..4)) {
         // A task's own data: only that task may be harmed.

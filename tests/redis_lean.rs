@@ -103,7 +103,7 @@ async fn a_limit_under_which_others_were_put_aside_once_is_not_taken_for_the_one
     for start in [Start::Lease, Start::Wait] {
         insert(&url, &me, keyed("another"), start).await;
     }
-    assert!(store.claim(limited(&me, 1)).await.unwrap().tasks.is_empty(), "put blocked under another limit");
+    assert!(store.claim(limited(&me, 1)).await.unwrap().tasks.is_empty(), "blocked under the limit of 1");
     assert_eq!(store.claim(limited(&me, 2)).await.unwrap().tasks.len(), 1);
 }
 

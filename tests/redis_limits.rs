@@ -28,8 +28,8 @@ fn config(cases: u32) -> Config {
     Config { cases, failure_persistence: None, max_shrink_time: 30_000, ..Config::default() }
 }
 
-/// A script around `window.lua`, and a history: for each step the instant, how many want to start, how many starts `StartWindow` has
-/// free before, and when the next may start afterwards.
+/// A script that plays a history through `window.lua`. After two arguments for the limit, each step has four: the instant, how
+/// many want to start, how many `StartWindow` lets start, and when it lets the next start afterwards.
 const HISTORY: &str = r"
 local window, slice, most = '', tonumber(ARGV[1]), tonumber(ARGV[2])
 for i = 3, #ARGV, 4 do

@@ -88,7 +88,7 @@ impl Expression {
         const DAYS: [&str; 7] = ["SUN", "MON", "TUE", "WED", "THU", "FRI", "SAT"];
         let text = if text == "@daily" { "0 0 * * *" } else { text };
         let fields: Vec<&str> = text.split(' ').collect();
-        let [minute, hour, day, month, weekday] = fields[..] else { panic!("five fields: {text}") };
+        let [minute, hour, day, month, weekday] = fields[..] else { panic!("not five fields: {text}") };
         // None of these expressions restricts both the day and the weekday.
         assert!(day == "*" || weekday == "*");
         Self {

@@ -53,7 +53,7 @@ async fn records(tasks: &TaskManager) -> Vec<TaskRecord> {
 async fn three_processes_fire_each_tick_once_and_leave_none_out() {
     let store = MemoryStore::new();
     let managers = [start(&store, "beat").await, start(&store, "beat").await, start(&store, "beat").await];
-    eventually("what the schedule should do", || async {
+    eventually("eight ticks have been added", || async {
         (records(&managers[0]).await.len() >= 8).then_some(())
     })
     .await;
@@ -121,7 +121,7 @@ async fn missed_ticks_are_forgotten_where_that_is_asked() {
 async fn the_first_process_runs_it_on_startup_and_later_ones_do_not() {
     let store = MemoryStore::new();
     let first = start(&store, "yearly").await;
-    eventually("what the schedule should do", || async {
+    eventually("the run on startup succeeds", || async {
         (first.counts().await.unwrap().success == 1).then_some(())
     })
     .await;
@@ -140,19 +140,19 @@ async fn the_first_process_runs_it_on_startup_and_later_ones_do_not() {
 async fn a_tick_is_left_out_while_an_earlier_run_is_under_way() {
     let store = MemoryStore::new();
     let tasks = start(&store, "slow").await;
-    eventually("what the schedule should do", || async {
+    eventually("a run of the schedule began", || async {
         (tasks.counts().await.unwrap().running == 1).then_some(())
     })
     .await;
     let begin = store.schedules().await.unwrap()[0].last_tick.unwrap();
     let later = begin + Duration::from_millis(500);
-    eventually("what the schedule should do", || async {
+    eventually("its later ticks are skipped", || async {
         (store.schedules().await.unwrap()[0].last_tick > Some(later)).then_some(())
     })
     .await;
     assert_eq!(records(&tasks).await.len(), 1);
     tasks.cancel_all(TaskFilter::all()).await.unwrap();
-    eventually("what the schedule should do", || async { (records(&tasks).await.len() == 2).then_some(()) })
+    eventually("a tick comes after a cancel", || async { (records(&tasks).await.len() == 2).then_some(()) })
         .await;
     assert_eq!(records(&tasks).await[1].status, TaskStatus::Cancelled);
 }
@@ -163,7 +163,7 @@ async fn a_process_can_leave_the_ticks_to_others() {
     let quiet =
         TaskManager::builder().store((*store).clone()).only(["beat"]).schedules(false).start().await.unwrap();
     let ticking = start(&store, "beat").await;
-    eventually("what the schedule should do", || async {
+    eventually("the first tick added a task", || async {
         (!records(&ticking).await.is_empty()).then_some(())
     })
     .await;
@@ -388,7 +388,7 @@ async fn a_schedule_that_no_program_has_any_more_is_left_out_after_a_while() {
         assert_eq!(others().await, ["elsewhere", "lately", "paused"], "{place:?}");
         store.leave(other.id).await.unwrap();
         tasks.resume_schedule("paused").await.unwrap();
-        assert_eq!(others().await, ["lately", "paused"], "{place:?}: to be resumed is to tick");
+        assert_eq!(others().await, ["lately", "paused"], "{place:?}: a resume counts like a tick");
         tasks.shutdown(Duration::from_secs(5)).await.unwrap();
     }
 }

@@ -167,7 +167,7 @@ async fn a_stubborn_synchronous_task_is_abandoned_and_keeps_nobody_waiting() {
         assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
         assert_eq!((report.abandoned, report.handed_back, report.interrupted, report.finished), (1, 0, 0, 0));
 
-        // Its thread lives, and so does its lease: nobody else may start it.
+        // The thread of the task lives, so its lease is renewed, and nobody else may start the task.
         let (next, elsewhere) = start(&place).await;
         tokio::time::sleep(Duration::from_millis(400)).await;
         assert_eq!(elsewhere.inside.count(), 0);
@@ -204,7 +204,7 @@ async fn a_second_shutdown_waits_for_the_first_and_gets_the_same_report() {
         let report = soon(first).await.unwrap().unwrap();
         assert!(report.finished > 0, "{report:?}");
         assert_eq!(soon(second).await.unwrap().unwrap(), report);
-        assert_eq!(soon(tasks.shutdown(Duration::ZERO)).await.unwrap(), report, "one that comes after it");
+        assert_eq!(soon(tasks.shutdown(Duration::ZERO)).await.unwrap(), report, "the same report again");
 
         let connected = look(&place).await;
         let report = connected.shutdown(Duration::ZERO).await.unwrap();

@@ -128,7 +128,7 @@ async fn soak(store: &str, lab: Lab) {
     let tasks = lab.connect().await;
     tasks.set_queue("default", limits(10)).await.unwrap();
     let mut workers = vec![lab.start(&["serve", "3"]), lab.start(&["serve", "3"])];
-    // Paused, it fills up: adds are refused for want of room on every machine.
+    // The paused queue fills up, so adds are refused for want of room also on a machine that runs tasks fast.
     tasks.pause_queue("default").await.unwrap();
     let is_full = || async { tasks.queues().await.unwrap().iter().any(|queue| queue.rejected > 50) };
     lab.until(Duration::from_secs(30), is_full).await;
@@ -137,7 +137,7 @@ async fn soak(store: &str, lab: Lab) {
     let begin = Instant::now();
     while begin.elapsed() < Duration::from_secs(length) {
         one_deed(&mut deeds, &mut chance, &lab, &tasks, &mut workers).await;
-        // Work goes on within a few seconds after the last act.
+        // Work goes on within 15 s after each act.
         let before = lab.ends();
         lab.until(Duration::from_secs(15), || async { lab.ends() > before }).await;
         let waiting = tasks.counts().await.unwrap().pending;

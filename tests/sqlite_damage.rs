@@ -22,7 +22,7 @@ async fn victim(number: u32) -> Result<u32, String> {
 }
 
 fn file(place: &Place) -> std::path::PathBuf {
-    let Place::Sqlite(directory) = place else { panic!("a file") };
+    let Place::Sqlite(directory) = place else { panic!("this test needs a SQLite file") };
     directory.path().join("tasks.db")
 }
 

@@ -47,7 +47,7 @@ impl Mounted {
         }
     }
 
-    /// A disk of this many bytes.
+    /// A disk of this size, for example `10m`.
     fn disk(size: &str) -> Option<(Self, PathBuf)> {
         let size = format!("size={size}");
         Self::new(&["-t", "tmpfs", "-o", &size], Path::new("tmpfs"), Path::to_owned)

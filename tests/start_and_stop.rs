@@ -150,7 +150,7 @@ async fn a_start_that_is_dropped_while_the_store_takes_its_time_leaves_when_it_h
         });
         let mut starting = Box::pin(TaskManager::builder().store(store).start());
         tokio::select! {
-            _ = &mut starting => panic!("it cannot start"),
+            _ = &mut starting => panic!("it answered before its `join` was let through"),
             () = gate.reached(1) => {}
         }
         drop(starting);

@@ -202,7 +202,7 @@ async fn a_store_of_another_development_version_is_left_alone() {
     ];
     for change in changes {
         rusqlite::Connection::open(&path).unwrap().execute(change, []).unwrap();
-        let error = refusal(builder().store(&url), &["tasks.db", "development version", "delete it"]).await;
+        let error = refusal(builder().store(&url), &["tasks.db", "development version", "delete that store's data"]).await;
         assert!(matches!(error, Error::Store(error) if error.kind() == StoreErrorKind::NotAStore));
     }
 }
@@ -211,7 +211,7 @@ async fn a_store_of_another_development_version_is_left_alone() {
 fn outside_a_runtime_it_says_that_tokio_is_needed() {
     let mut start = pin!(builder().store(Place::memory().url()).start());
     let Poll::Ready(answer) = start.as_mut().poll(&mut Context::from_waker(Waker::noop())) else {
-        panic!("it waits for what will never come");
+        panic!("`start` waits, although no runtime will ever wake it");
     };
     let error = answer.unwrap_err();
     assert!(matches!(error, Error::NoRuntime));

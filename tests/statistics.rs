@@ -40,7 +40,7 @@ async fn act(context: TaskContext, how: Vec<char>) -> Result<(), TaskError> {
         'a' => Err(TaskError::abort("never")),
         'p' => panic!("boom"),
         't' => std::future::pending().await,
-        other => panic!("what is {other}?"),
+        other => panic!("`how` has an unknown letter `{other}`"),
     }
 }
 

@@ -166,7 +166,7 @@ async fn an_add_into_a_store_that_goes_on_panicking_is_unknown_in_time_and_the_h
     assert!(health.reason.unwrap().contains("no room for this"));
 }
 
-/// A log layer that panics at the first events of each kind, once it is told to.
+/// A log layer that panics at the first two events of each text with the word `failed`, while [`PANICS`] is set.
 struct Panicking;
 
 /// [`Panicking`] panics at each event with this text.
@@ -199,7 +199,7 @@ impl<S: tracing::Subscriber> Layer<S> for Panicking {
             *count += 1;
             *count
         });
-        // The panic comes after the lock is released.
+        // The lock has been released, so that the panic does not poison it.
         assert!(count.is_none_or(|count| count > 2), "cannot write `{}`", message.0);
     }
 }

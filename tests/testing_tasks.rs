@@ -53,7 +53,7 @@ async fn report(context: TaskContext) -> Result<String, TaskError> {
     Ok(format!("attempt {}", context.attempt()))
 }
 
-/// Fails twice, each time after a retry of the default jitter.
+/// Fails in its first two attempts. The delays of its retries have the default jitter.
 #[taskflow::task(retries = 2, delay = "5m")]
 async fn again(after: String, context: TaskContext) -> Result<String, TaskError> {
     if context.attempt() < 3 {
@@ -225,6 +225,22 @@ async fn a_hanging_body_is_ended_by_a_cancel() {
     t.manager().cancel(card.id()).await.unwrap();
     t.advance("10s").await;
     assert_eq!(t.record(&card).status, TaskStatus::Cancelled);
+}
+
+#[taskflow::task(timeout = "30s")]
+fn notes(State(count): State<Arc<AtomicUsize>>) {
+    count.fetch_add(1, Ordering::SeqCst);
+}
+
+#[tokio::test]
+async fn the_body_of_a_hanging_synchronous_task_does_not_run() {
+    let count = Arc::new(AtomicUsize::new(0));
+    let t = TestTasks::new().only(["notes"]).state(count.clone()).start().await;
+    t.hang_next(notes);
+    let handle = t.manager().add_task(notes, ()).await.unwrap();
+    t.advance("30s").await;
+    assert_eq!(t.record(&handle).attempts[0].outcome, AttemptOutcome::TimedOut);
+    assert_eq!(count.load(Ordering::SeqCst), 0);
 }
 
 #[tokio::test]

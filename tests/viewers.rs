@@ -119,7 +119,7 @@ async fn a_role_that_may_only_select_looks_and_is_let_in_when_it_may_write() {
     assert_eq!(instances.len(), 1, "{instances:?}");
     soon(manager.shutdown(Duration::ZERO)).await.unwrap();
     let there = server.query("SELECT count(*) FROM taskflow_instances WHERE gone_at IS NULL");
-    assert_eq!(there, "0", "what was let in leaves");
+    assert_eq!(there, "0", "a viewer that has become a full member leaves at its shutdown");
 
     // A namespace without a store has nothing to look at.
     server.query("REVOKE ALL ON ALL TABLES IN SCHEMA public FROM looks");

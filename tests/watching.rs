@@ -193,7 +193,7 @@ async fn many_watches_of_one_task_share_its_reads_and_none_are_made_when_nobody_
     let most = 6 + usize::try_from(since.elapsed().as_millis() / 400).unwrap();
     assert!(made <= most, "{made} reads for 500 watches, at most {most}");
     drop(watches);
-    // Longer than the interval of the reads.
+    // The reader notices within a second that nobody watches the task any more.
     tokio::time::sleep(Duration::from_millis(1500)).await;
     assert!(reads.load(Ordering::SeqCst) <= 1, "{} reads for nobody", reads.load(Ordering::SeqCst));
     gate.open();

@@ -89,7 +89,7 @@ async fn add_one(tasks: BackgroundTasks) -> Result<String, AddError> {
     Ok(tasks.add_task(mark, ()).await?.to_string())
 }
 
-/// A body of one frame that ends when the gate opens.
+/// A body of two frames. The second comes when the gate opens.
 fn slow_body(gate: Gate) -> Body {
     let first = stream::once(async { Ok::<_, Infallible>(Bytes::from_static(b"first")) });
     let last = stream::once(async move {

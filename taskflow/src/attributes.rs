@@ -70,14 +70,14 @@
 /// | `retries = 3` | attempts after the first | 0 |
 /// | `delay = "1s"` | delay before the second attempt | 1 second |
 /// | `backoff = 2.0` | factor from each delay to the next; 1 to 1000, 1 keeps it constant | 2 |
-/// | `max_delay = "1h"` | upper limit of a delay; never shorter than `delay` | 1 hour |
+/// | `max_delay = "1h"` | longest delay, before jitter; must not be shorter than `delay` | 1 hour |
 /// | `jitter = 0.1` | each delay is up to this share longer or shorter, at random; 0 to 1 | 0.1 |
 /// | `retry_if = path` | a `fn(&E) -> bool`: whether to retry after this error | always |
 /// | `timeout = "30s"` | how long one attempt may take, from a millisecond to a century | no limit |
 /// | `priority = 5` | higher runs first; an `i16` | 0 |
 /// | `queue = "mail"` | the queue it waits in | `"default"` |
-/// | `eager` | takes a free slot at once | `false` |
-/// | `requeue_on_interrupt` | a run cut short by a crash or a shutdown is repeated, and does not count as an attempt | `false` |
+/// | `eager` | starts at once, before any waiting task, if the process that adds it has a free slot | `false` |
+/// | `requeue_on_interrupt` | a run that a crash, a shutdown or a lost lease interrupts is repeated, and does not count as an attempt | `false` |
 /// | `max_snoozes = 100` | how often it may ask to run later ([`TaskError::snooze`](crate::TaskError::snooze)); one more is a failed attempt | 100 |
 /// | `max_lost_runs = 3` | after this many lost runs in a row it fails as poison: it probably kills its processes; at least 1 | 3 |
 /// | `middleware = [Audit]` | the [middleware](crate::observe::Middleware) around its attempts, inside the global ones, the first outermost; unit structs and `static`s | none |

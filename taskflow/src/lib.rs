@@ -93,9 +93,9 @@
 //!
 //! # What this crate does not do
 //!
-//! - **Exactly once.** A task starts at least once. Apart from retries and snoozes, it starts again only after an interrupted
-//!   run (its process died, shut down or lost its lease), and only if its options allow that; make such a task idempotent, or
-//!   do not allow it.
+//! - **Exactly once.** A task starts at least once, unless it is cancelled or expires before. Apart from retries and snoozes, it
+//!   starts again only after an interrupted run (its process died, shut down, lost its lease, or seemed dead to the other
+//!   processes), and only if its options allow that; make such a task idempotent, or do not allow it.
 //! - **Workflows.** There are no dependencies between tasks; a task can add the next one.
 //! - **Other runtimes.** It runs on tokio.
 //! - **Secrets.** Arguments are stored in plain text unless you [encrypt](TaskManagerBuilder#method.encrypt) them (feature

@@ -233,6 +233,11 @@ async fn an_actor_of_some_queues_sees_and_changes_no_others() {
     let hidden = greeted(&tasks, &app, "nobody").await;
     let seen = add(&app, r#"{"name":"api.wait","run_in":3600,"tags":{"plan":"pro"}}"#).await;
     let me = "slow only";
+    // A name that is misspelt is corrected by the names that the actor sees.
+    for (actor, is_told) in [("admin", true), (me, false)] {
+        let answer = app.ask(actor, "POST", "/api/v1/tasks", Some(r#"{"name":"api.gret"}"#)).await;
+        assert_eq!((answer.status.as_u16(), answer.text().contains("api.greet")), (409, is_told), "{actor}");
+    }
     for path in ["/api/v1/tasks", "/api/v1/tasks?view=full", "/api/v1/tasks?queue=slow&queue=default"] {
         assert_eq!(ids(&app.get(me, path).await.is(200)), [seen.to_string()], "{path}");
     }

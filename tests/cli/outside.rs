@@ -33,7 +33,7 @@ async fn abandoned(place: &Place) -> (Arc<dyn Store>, TaskId) {
     (store, id)
 }
 
-/// Every verb except `migrate`, with its exit code.
+/// Verbs that open a store and end by themselves, with their exit codes. None of them migrates the store.
 const VERBS: [(&[&str], i32); 29] = [
     (&["status"], 0),
     (&["list"], 0),

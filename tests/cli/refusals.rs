@@ -155,7 +155,7 @@ fn rusqlite_open(path: &std::path::Path) -> taskflow::rusqlite::Connection {
     taskflow::rusqlite::Connection::open(path).unwrap()
 }
 
-/// Runs each verb that only reads.
+/// Runs verbs that only read the store and end by themselves.
 fn looks_at_everything(url: &str, id: &str) {
     let each: [&[&str]; 14] = [
         &["status"],

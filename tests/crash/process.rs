@@ -244,7 +244,7 @@ impl Lab {
     pub(crate) async fn until<F: Future<Output = bool>>(&self, limit: Duration, condition: impl Fn() -> F) {
         let begin = Instant::now();
         while !condition().await {
-            assert!(begin.elapsed() < limit, "it did not come within {limit:?}");
+            assert!(begin.elapsed() < limit, "the condition did not hold within {limit:?}");
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }

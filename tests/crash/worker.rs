@@ -1,6 +1,6 @@
 //! A process that is killed, stopped and restarted by the crash tests. It writes a ledger: a line for every task that
-//! was accepted, for every run that began and for every run that came to its end. A line is one write to a file opened
-//! for appending, so a killed process leaves whole lines.
+//! was accepted, for every run that began and for every run that came to its end; with `serve`, also for adds that were
+//! refused. A line is one write to a file opened for appending, so a killed process leaves whole lines.
 //!
 //! `worker URL LEDGER add N KIND`: adds N tasks and ends.
 //! `worker URL LEDGER run`: runs tasks until it is asked to stop.
@@ -86,7 +86,7 @@ async fn add(tasks: &TaskManager, kind: &str, millis: u64) -> Result<(), AddErro
 async fn main() {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = args.iter().map(String::as_str).collect();
-    let [url, ledger, command, rest @ ..] = words.as_slice() else { panic!("worker URL LEDGER COMMAND ..") };
+    let [url, ledger, command, rest @ ..] = words.as_slice() else { panic!("usage: URL LEDGER COMMAND ..") };
     let ledger =
         OpenOptions::new().create(true).append(true).open(ledger).expect("the ledger can be written");
     LEDGER.set(ledger).expect("it is opened once");
@@ -99,7 +99,7 @@ async fn main() {
 
     if let ("add", [count, kind]) = (*command, rest) {
         let tasks = builder.connect().await.expect("the store can be opened");
-        let count: usize = count.parse().expect("how many is a number");
+        let count: usize = count.parse().expect("N is a number");
         let adders = (0..16).map(|adder| {
             let (tasks, kind) = (tasks.clone(), (*kind).to_owned());
             tokio::spawn(async move {
@@ -117,7 +117,7 @@ async fn main() {
     let tasks = builder.start().await.expect("the store can be opened");
     println!("ready");
     let kinds = ["again", "retried", "once"];
-    let adders: usize = rest.first().map_or(0, |text| text.parse().expect("how many is a number"));
+    let adders: usize = rest.first().map_or(0, |text| text.parse().expect("ADDERS is a number"));
     for adder in 0..adders {
         let tasks = tasks.clone();
         tokio::spawn(async move {

@@ -92,13 +92,15 @@ async fn only_so_many_rotated_files_are_kept() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_line_longer_than_the_file_may_be_has_a_file_of_its_own() {
-    let directory = tempfile::tempdir().unwrap();
-    let observer = FileObserver::open(directory.path().join("tasks.log")).unwrap().rotate(10, 100);
-    let flow = Flow::start(observer).await;
-    flow.run(1).await;
-    flow.end().await;
-    let files = files(&directory);
-    assert_eq!(files.iter().map(|file| lines_of(file).len()).collect::<Vec<_>>(), [1, 1, 1]);
+    for kept in [100, u32::MAX] {
+        let directory = tempfile::tempdir().unwrap();
+        let observer = FileObserver::open(directory.path().join("tasks.log")).unwrap().rotate(10, kept);
+        let flow = Flow::start(observer).await;
+        flow.run(1).await;
+        flow.end().await;
+        let files = files(&directory);
+        assert_eq!(files.iter().map(|file| lines_of(file).len()).collect::<Vec<_>>(), [1, 1, 1]);
+    }
 }
 
 #[cfg(unix)]

@@ -45,10 +45,13 @@ pub(crate) struct Added {
     /// One for each add.
     pub(crate) known: Vec<Known>,
     pub(crate) id: Option<TaskId>,
-    /// A cancel was asked for, or it was deleted or retried by hand.
+    /// A cancel was asked for.
     pub(crate) cancel_asked: bool,
+    /// A cancel answered that the task is cancelled.
     pub(crate) cancelled: bool,
+    /// A delete was asked for.
     pub(crate) deleted: bool,
+    /// How often a retry was asked for by hand.
     pub(crate) retried: u32,
     /// The answer to its waiting caller.
     pub(crate) told: Option<Result<u32, TaskFailure>>,

@@ -85,7 +85,7 @@ impl Proxy {
         self.limits.refuses.store(refuses, Ordering::Release);
     }
 
-    /// How many connections there ever were.
+    /// How many connections there ever were, without those that were refused.
     pub(crate) fn accepted(&self) -> usize {
         self.limits.accepted.load(Ordering::Acquire)
     }

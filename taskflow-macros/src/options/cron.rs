@@ -36,7 +36,9 @@ pub(super) fn check(expression: &str) -> Result<(), String> {
 /// The parser's error text without its heading, in the style of our own errors.
 fn reason(text: &str) -> String {
     let text = text.split_once(": ").map_or(text, |(_, reason)| reason).trim_end_matches('.');
-    format!("not a cron expression: {}{}", text[..1].to_lowercase(), &text[1..])
+    let mut rest = text.chars();
+    let first = rest.next().map(|first| first.to_lowercase().to_string()).unwrap_or_default();
+    format!("not a cron expression: {first}{}", rest.as_str())
 }
 
 #[cfg(test)]

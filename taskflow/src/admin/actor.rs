@@ -35,7 +35,7 @@ macro_rules! permissions {
 permissions! {
     /// See tasks, queues, schedules and workers, without arguments, results and log lines.
     View = "view",
-    /// See arguments and results. Values under [redacted](super::Args::redact) keys stay hidden.
+    /// See arguments and results, except those that [`Args`](super::Args) hides and those that are sealed (encrypted).
     ViewArgs = "view_args",
     /// See log lines.
     ViewLogs = "view_logs",
@@ -57,7 +57,8 @@ permissions! {
     SetLimits = "set_limits",
     /// Read the audit log.
     Audit = "audit",
-    /// See values that redaction hides, and open sealed ones in a process that has their keys.
+    /// See the arguments and results that [`Args`](super::Args) hides; in a process that has keys, open sealed (encrypted) parts
+    /// of tasks and seal arguments anew.
     ViewSecrets = "view_secrets",
     /// Read the metrics.
     Metrics = "metrics",
@@ -80,7 +81,7 @@ impl fmt::Display for Permission {
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Role {
-    /// Sees everything except the audit log, the metrics, and redacted and sealed values. Changes nothing.
+    /// Sees everything except the audit log, the metrics, and hidden, redacted and sealed values. Changes nothing.
     Viewer,
     /// A viewer that may also retry and cancel tasks, delete single ended tasks, pause and resume queues, and run, pause and
     /// resume schedules.

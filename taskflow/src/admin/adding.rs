@@ -8,8 +8,8 @@ use crate::model::spelling::closest;
 use crate::model::{NewTask, TaskInfo};
 
 impl Console {
-    /// Prepares a task to [add](Self::add), by its name or an alias, with the options that the catalogue has for it. `args` is a
-    /// JSON object with a field for each parameter.
+    /// Prepares a task to [add](Self::add), by its name or an alias, with the options that live processes declare for it. `args`
+    /// is a JSON object with a field for each parameter.
     ///
     /// # Errors
     /// [`AdminError::UnknownTask`] for a name that no live process knows, and [`AdminError::Invalid`] for an argument that is

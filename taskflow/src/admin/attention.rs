@@ -51,7 +51,8 @@ pub struct Situation {
 pub struct Attention {
     /// What it is.
     pub matter: Matter,
-    /// Whether tasks do not run, are refused, or are not added in time. Then `taskflow status --check` fails.
+    /// Whether tasks do not run, are refused, or are not added in time. Then `taskflow status --check` fails. A paused queue does
+    /// not count.
     pub is_unhealthy: bool,
     /// When it was seen last or has begun, if that is known.
     pub at: Option<SystemTime>,
@@ -108,7 +109,7 @@ pub enum Matter {
         /// Their group.
         group: Box<FailureGroup>,
     },
-    /// There are more groups of such tasks.
+    /// There are more groups of tasks that ended badly in the last hour than are reported one by one.
     FailingToo {
         /// How many.
         groups: u64,

@@ -33,7 +33,7 @@ pub enum AuditOutcome {
     Ok,
     /// It was not allowed, or not possible.
     Refused,
-    /// It was allowed and failed.
+    /// It failed, for example because the store did not answer or the password of a login was wrong.
     Failed,
 }
 

@@ -11,8 +11,9 @@ use crate::seam::Seam;
 use crate::task::IntoNewTask;
 
 /// Acts of people and programs on tasks, queues and schedules. Each act checks the permission of its actor and writes an entry
-/// into the audit log, also when it is refused or fails; an act on many tasks writes one when it begins and one when it ends. The
-/// dashboard, the API and the command line are thin layers over it.
+/// into the audit log, also when it is refused or fails; an act on many tasks writes one when it begins and one when it ends.
+/// Only a stop or a resume of an operation that cannot be found or read writes none. The dashboard, the API and the command line
+/// are thin layers over it.
 #[derive(Clone, Debug)]
 pub struct Console {
     tasks: TaskManager,

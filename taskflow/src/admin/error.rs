@@ -14,7 +14,7 @@ pub enum AdminError {
         permission: Permission,
     },
     /// There is no such task, or the actor may not see its queue.
-    #[error("there is no task {id}; it never existed, or its record has been deleted")]
+    #[error("there is no task {id}: it never existed, its record was deleted, or you may not see it")]
     NoTask {
         /// The id.
         id: TaskId,

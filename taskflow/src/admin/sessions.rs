@@ -1,5 +1,5 @@
 //! Sessions of people who have logged in. The store keeps them, so all processes share them and a restart does not end them.
-//! A logout ends a session in every process, in the others within 3 s.
+//! A logout ends a session everywhere: at once in the router that got it, within about 3 s in other routers and processes.
 
 use std::collections::HashMap;
 use std::time::{Duration, SystemTime};
@@ -23,7 +23,7 @@ const ABSOLUTE: Duration = Duration::from_secs(7 * 24 * 3600);
 /// A request renews its session if the last renewal is older than this.
 const RENEW: Duration = Duration::from_secs(600);
 
-/// For how long a process uses what it has read of a session: a logout reaches the other processes within this time.
+/// For how long a router uses what it has read of a session: a logout reaches the other routers and processes in about this time.
 const CACHED: Duration = Duration::from_secs(3);
 
 /// The most cached sessions.

@@ -17,7 +17,7 @@ const MAX_TRIES: u32 = 5;
 /// How long counted tries are remembered. Each counted try begins this time again.
 pub(crate) const WINDOW: Duration = Duration::from_secs(60);
 
-/// How often the count is attempted while others change it at the same time. Then the try is refused.
+/// How often a try attempts to count itself while others change the count at the same time. After that, it is refused.
 const ROUNDS: usize = 20;
 
 #[derive(Default, Serialize, Deserialize)]
@@ -25,8 +25,9 @@ struct Tries {
     n: u32,
 }
 
-/// Counts a try under each key, before the password is checked. Returns `false` if a key has had too many tries.
-/// Simultaneous tries are counted one by one, so that together they cannot exceed the limit.
+/// Counts a try under each key, before the password is checked. Returns `false` if a key has had too many tries, or if
+/// others changed its count at each attempt. Simultaneous tries are counted one by one, so that together they cannot exceed the
+/// limit.
 pub(crate) async fn may_try(console: &Console, keys: &[String]) -> Result<bool, Error> {
     let mut may = true;
     for key in keys {

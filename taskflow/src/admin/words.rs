@@ -80,7 +80,7 @@ impl Words {
     /// With spaces, for pages: `1 m 52 s`, `3 min ago`.
     pub const PAGE: Self = Self { gap: " ", minutes: "min" };
 
-    /// Without spaces, for columns of a terminal, and as the [grammar](crate::admin::grammar) reads them: `1m52s`, `3m ago`.
+    /// Without spaces, for columns of a terminal: `1m52s`, `3m ago`.
     pub const TERMINAL: Self = Self { gap: "", minutes: "m" };
 
     /// A length of time with at most two units: `340ms`, `1.2s`, `48s`, `1m52s`, `3h4m`, `2d3h`.

@@ -153,7 +153,8 @@ Examples:
   taskflow keys use status:pending
   taskflow keys rewrap --key TASKFLOW_KEY_2026 --also TASKFLOW_KEY_2025
 
-Log lines are not counted: they have the key of their run. A key may be dropped from the key ring when it is not listed.")]
+Log lines are not counted: each is sealed with the key that was current when its task logged it. Without a filter, a key that
+is not listed may be dropped from the key ring, unless old log lines must still be opened with it.")]
     Keys(keys::Options),
     /// Make the store, or bring its tables up to date
     #[command(after_help = "\

@@ -55,7 +55,7 @@ pub(super) struct Acting {
     /// Why; the audit log keeps it
     #[arg(long, value_name = "TEXT")]
     pub(super) reason: Option<String>,
-    /// Your name in the audit log [default: $USER@host]
+    /// Your name in the audit log [default: USER@HOST, with the user from $USER, $LOGNAME or $USERNAME]
     #[arg(long, value_name = "NAME")]
     pub(super) actor: Option<String>,
 }

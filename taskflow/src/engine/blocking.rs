@@ -38,7 +38,7 @@ impl BlockingPool {
         Self(Arc::new(Shared { state: Mutex::default(), work: Condvar::new(), limit, seam }))
     }
 
-    /// Runs `body` on a thread. `body` must not panic. The receiver gets an error if no thread could be started.
+    /// Runs `body` on a thread. `body` must not panic. The receiver gets an error if no thread runs and none could be started.
     pub(crate) fn run<T: Send + 'static>(
         &self,
         body: impl FnOnce() -> T + Send + 'static,
@@ -69,7 +69,7 @@ impl BlockingPool {
                 // No thread is left to run these bodies: their tasks go back to the queue.
                 tracing::error!(
                     %error,
-                    "the system could not start a thread for synchronous tasks; raise the system's limit on threads of this process"
+                    "the system could not start a thread for synchronous tasks; the limit on threads or the memory may be used up"
                 );
                 state.waiting.clear();
             }

@@ -84,7 +84,7 @@ pub(super) fn cut_short(task: &Claimed, context: &TaskContext) -> Option<FinishK
         }
         Some(StopReason::LeaseEnding) => Some(retry::after_interruption(
             task,
-            "because its lease could not be renewed: the store did not answer",
+            "because its lease could not be renewed in time: the store was slow or failed, or the process stood still",
         )),
         Some(StopReason::Shutdown) | None => Some(retry::after_interruption(task, "by a shutdown")),
     }

@@ -69,7 +69,7 @@ pub(crate) struct Core {
     pub(crate) watches: Watches,
     /// Cancelled when every part of this manager must stop.
     pub(crate) over: CancellationToken,
-    /// Cancelled when the manager's runtime has been dropped. That can happen before `over` is cancelled.
+    /// Cancelled if the manager's runtime is dropped before `over` is cancelled.
     pub(crate) orphaned: CancellationToken,
     pub(crate) presence: Presence,
     closed: AtomicBool,
@@ -249,7 +249,7 @@ impl Core {
         self.closed.load(Ordering::SeqCst)
     }
 
-    /// Calls the hooks on adds, checks the task against every limit, looks up its queue and seals its arguments. Returns the
+    /// Calls the hooks on adds, checks the limits of the task itself, looks up its queue and seals its arguments. Returns the
     /// task ready to be inserted, and as held if it `may_be_held` and is not eager.
     pub(crate) fn prepare(&self, mut task: NewTask, may_be_held: bool) -> Result<InsertTask, AddError> {
         let admitted = self.hooked(&mut task).and_then(|()| {

@@ -21,7 +21,7 @@ use crate::model::{StoreError, StoreErrorKind};
 use crate::seam::Instant;
 use crate::store::{Claim, ClaimQueues, Claimed, Claims, Finish, Finished};
 
-/// The dispatcher claims at least this often, even if it misses every hint.
+/// About how often the dispatcher tries to claim without a hint.
 const POLL: Duration = Duration::from_secs(1);
 
 /// The most results stored in one round trip.
@@ -58,8 +58,8 @@ struct Dispatcher {
     releaser: Arc<Releaser>,
     /// Results that are not stored yet.
     batch: Vec<Ended>,
-    /// Claimed tasks, each with its slot. They start once the next round trip is in flight, so that it does not wait for
-    /// them.
+    /// Claimed tasks, each with its slot. They start at once, or, if results wait to be stored, when the round trip with those
+    /// results is in flight, so that it does not wait for the tasks.
     starting: Vec<(Admitted, Permit)>,
     /// The results of the round trip in flight, and whether that round trip has reserved capacity for a claim.
     under_way: Option<(Arc<Vec<Finish>>, bool)>,
@@ -330,7 +330,8 @@ impl Dispatcher {
 type Round = (Vec<Finished>, Option<Duration>);
 
 /// The size of one claim. With fewer threads than slots, synchronous tasks could fill more slots than there are threads.
-/// So the first claim asks for tasks of both kinds up to the free threads, and a second one for async tasks only.
+/// So the first claim asks for tasks of both kinds up to the free threads, and a second one for async tasks only. While no
+/// thread is free, there is one claim, for async tasks only.
 struct Ask {
     limit: usize,
     prefetch: usize,

@@ -1,5 +1,6 @@
-//! Reads the results of tasks that callers wait for. One reader asks the store for all these tasks at once, in rounds. A
-//! round begins when a caller begins to wait, when the store sends a hint, and twice a second.
+//! Reads the results of tasks that callers wait for. One reader asks the store for many of these tasks at once, in rounds. A
+//! round begins when a caller begins to wait, when a task is known to have ended but its result must be read, when the store
+//! sends a hint, and about twice a second.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! Held tasks: stored, and not claimable until their owner decides.
+//! Held tasks: stored, and not claimable until their owner, a shutdown or a recovery releases them.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -16,8 +16,8 @@ pub(crate) trait HoldOwner: fmt::Debug + Send + Sync {
     fn trace(&self) -> Option<TraceContext>;
     /// Whether new adds are still held back.
     fn holds(&self) -> bool;
-    /// Takes over tasks that are now held. Only the owner releases them, even if the caller that added them has given up
-    /// waiting.
+    /// Takes over tasks that are now held. The owner must end these holds, even if the caller that added the tasks has given
+    /// up waiting.
     fn held(&self, holds: Vec<RunRef>);
     /// Releases this task, if it is held, because the caller waits for it now. It runs even if the other held tasks do not.
     fn release(&self, id: TaskId);

@@ -12,7 +12,7 @@ const LOOKED_AT: usize = 100;
 /// How many of them one read brings: only a few, since their arguments may be long.
 const AT_ONCE: usize = 10;
 
-/// Reads the newest waiting tasks once, and logs how many of them are sealed with a key that this process lacks.
+/// Reads the newest pending tasks once, and logs how many of them are sealed with a key that this process lacks.
 pub(crate) async fn warn(core: Arc<Core>) {
     // Tasks of other programs are skipped: those programs have their own keys.
     let Ok(registry) = Registry::collect() else { return };

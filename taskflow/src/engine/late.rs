@@ -7,8 +7,8 @@ use tokio::sync::Notify;
 
 use crate::seam::Instant;
 
-/// When the oldest late lease that no renewal covers was requested. Leases that the store grants promptly are not tracked: the
-/// margin of a lease is longer than the time that they took.
+/// When the oldest late lease that no renewal covers was requested. Leases that the store grants promptly are not tracked: a
+/// lease is given up a fifth of its length before it ends, and the store took less time than that to grant them.
 #[derive(Debug, Default)]
 pub(crate) struct Late {
     asked: Mutex<Asked>,

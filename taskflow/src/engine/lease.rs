@@ -60,7 +60,7 @@ async fn leave(core: &Core) {
         )
     {
         tracing::warn!(
-            "this process could not leave the store; other processes consider it alive until its lease ends"
+            "this process could not leave the store; other processes may consider it alive until its lease ends"
         );
     }
     core.presence.left.cancel();
@@ -110,8 +110,8 @@ async fn show_life(core: &Core, worker: Option<&Worker>, gone: &mut Option<Insta
                 worker.doubt_liveness(true);
                 core.runs.doubt_repeatable(true);
                 tracing::warn!(
-                    "the connection that shows other processes that this one is alive is lost: repeatable runs are \
-                     stopped, and nothing is claimed until it is back"
+                    "the connection that shows other processes that this one is alive is lost: runs whose tasks may run again \
+                     are stopped, and nothing is claimed until the connection is back"
                 );
             }
             else => return std::future::pending().await,
@@ -211,7 +211,7 @@ fn stop_runs(core: &Core, worker: Option<&Worker>) {
     core.runs.ask_all(StopReason::LeaseEnding);
     if may_claim {
         tracing::warn!(
-            "the leases of this process cannot be renewed: its runs are stopped, and nothing is claimed until the store answers"
+            "the leases of this process were not renewed in time: its runs are stopped; nothing is claimed until a renewal succeeds"
         );
     }
 }

@@ -119,7 +119,7 @@ pub(crate) fn of_process(core: &Core, worker: Option<&Worker>) -> Vec<Family> {
         ),
         plain(
             "taskflow_stale_writes_total",
-            "Results that the store dropped because their attempt had lost its lease.",
+            "Results and releases of held tasks that the store dropped, mostly because the lease had been lost.",
             health.stale_writes,
         ),
         plain(
@@ -214,7 +214,7 @@ pub(crate) fn of_store(state: &StoreState, now: SystemTime) -> Vec<Family> {
         ),
         Family::gauge(
             "taskflow_queue_oldest_waiting_seconds",
-            "Since when the oldest waiting task of a queue could run; 0 if none waits.",
+            "For how long the oldest waiting task of a queue has been able to run; 0 if none waits.",
             shown()
                 .map(|info| (vec![queue(info)], info.oldest_waiting.unwrap_or_default().as_secs_f64()))
                 .collect(),
@@ -246,7 +246,7 @@ pub(crate) fn of_store(state: &StoreState, now: SystemTime) -> Vec<Family> {
         ),
         Family::gauge(
             "taskflow_schedule_late_seconds",
-            "How long the tick after the last handled one has been due; 0 if it is not. A paused schedule has none, nor one that no live program has.",
+            "How long the tick after the last handled one has been due; 0 if it is not. Not shown for a paused schedule, or for one that no live program has.",
             named().filter_map(late).collect(),
         ),
         Family::gauge(
@@ -261,7 +261,8 @@ fn count(number: usize) -> f64 {
     number as f64
 }
 
-/// The gauges of the store, at most [`FRESH`] old. Empty if the store fails or does not answer in time.
+/// The gauges of the store, at most [`FRESH`] old. Empty if the store failed or did not answer in
+/// time; an empty answer is kept as long as any other.
 pub(crate) async fn last_gauges(
     core: &Core,
     read: impl Future<Output = Result<StoreState, Error>>,

@@ -19,7 +19,7 @@ use crate::seam::Instant;
 use crate::store::{Claimed, FinishKind};
 use crate::task::{BoxFuture, Steering, TaskContext, TaskOutcome};
 
-/// How long middleware may at least go on after a stop has ended the body. It gets no time if the lease is ending.
+/// How long middleware may at least go on after a stop has ended the body. It gets no time if the lease is ending or lost.
 const GRACE_AFTER_STOP: Duration = Duration::from_millis(250);
 
 /// What is known of the body while the middleware runs.

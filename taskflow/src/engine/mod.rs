@@ -10,8 +10,8 @@
 //!
 //! - [`middleware`] runs the middleware around the body of a task; [`hooks`] holds the code that the user gave to the builder.
 //! - [`observers`] passes the [`events`] to the observers, on a separate thread.
-//! - [`lease`] renews the leases of runs on a separate thread, and shows other processes that this one is alive.
-//! - [`recovery`] recovers runs that other processes lost, and cancels tasks that expired before they could start.
+//! - [`lease`] renews the leases of runs and held tasks on a separate thread, and shows other processes that this one is alive.
+//! - [`recovery`] recovers lost runs and lost holds, and cancels tasks that expired before they could start.
 //! - [`reporter`] stores the progress and log lines of running tasks.
 //! - [`prune`] deletes finished tasks that are past their retention.
 //! - [`queue_watch`] updates the [`queue_limits`] from the store.

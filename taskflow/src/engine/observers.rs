@@ -47,7 +47,7 @@ struct Shared {
     wanted: AtomicU32,
     dropped: AtomicU64,
     ring: Mutex<Ring>,
-    /// Notified when an event comes, or when the thread should end.
+    /// Notified when an event comes while the thread does not rest, and when the thread should end.
     wake: Condvar,
     /// Notified when every event has been delivered.
     idle: Notify,
@@ -229,7 +229,7 @@ impl Observers {
         if let Err(error) = started {
             // The next event tries again; until then the ring keeps what it has room for.
             shared.ring.lock().has_thread = false;
-            tracing::error!(%error, "no thread for observers could be started; raise the limit of threads");
+            tracing::error!(%error, "no thread for observers could be started; the limit on threads or the memory may be used up");
         }
     }
 

@@ -21,8 +21,8 @@ use crate::task::{Registry, UnsentReport};
 #[cfg(feature = "encryption")]
 const AGAIN: Duration = Duration::from_secs(1);
 
-/// The failure of a run whose arguments could not be opened, or whose end could not be sealed. No further attempt would
-/// succeed here.
+/// The failure of a run whose arguments could not be opened, or are not sealed in a strict process, or whose end could not be
+/// sealed. No further attempt would succeed here.
 fn refusal(error: String) -> FinishKind {
     FinishKind::End { status: TaskStatus::Failed, outcome: AttemptOutcome::Failed, error }
 }

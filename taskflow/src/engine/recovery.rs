@@ -1,4 +1,5 @@
-//! Recovers runs that other processes lost, releases holds whose process died, and cancels tasks that expired.
+//! Recovers lost runs, releases lost holds, and cancels tasks that expired. A run or a hold is lost when its lease ends,
+//! or earlier if its process is known to be dead.
 
 use std::sync::Arc;
 
@@ -28,7 +29,7 @@ pub(crate) async fn watch(core: Arc<Core>, worker: Option<Arc<Worker>>) {
     }
 }
 
-/// Recovers every lost run, releases holds of dead processes and cancels expired tasks. Returns whether there were any.
+/// Recovers every lost run, releases every lost hold and cancels expired tasks. Returns whether there were any.
 pub(crate) async fn recover(core: &Core) -> Result<bool, StoreError> {
     let mut any = false;
     loop {
@@ -41,14 +42,17 @@ pub(crate) async fn recover(core: &Core) -> Result<bool, StoreError> {
             let (id, name) = (task.id, &task.name);
             match task.from {
                 RecoveredFrom::Hold => {
-                    tracing::info!(task = %id, %name, "a held task was released: its request ended with its process");
+                    tracing::info!(task = %id, %name, "a held task was released: its process died, left or did not renew the lease");
                     continue;
                 }
                 RecoveredFrom::Expiry => {
                     tracing::info!(task = %id, %name, "a task expired before it could start")
                 }
                 RecoveredFrom::Run => {
-                    tracing::warn!(task = %id, %name, status = %task.status, "a run was lost with its process");
+                    tracing::warn!(
+                        task = %id, %name, status = %task.status,
+                        "a run was lost: its process died, left or did not renew its lease in time, or was not visible to others"
+                    );
                     core.meter.count(core.meter.cell_by_name(name), Counter::Lost);
                     tell(core, &task, TaskEventKind::Lost).await;
                 }

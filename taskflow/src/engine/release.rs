@@ -227,7 +227,8 @@ impl Releaser {
     async fn complete(&self, releases: &[Release], applied: &[bool]) {
         for (release, applied) in releases.iter().zip(applied) {
             if !applied {
-                // This process stood still until the lease had ended, and another process has released the task.
+                // Another process has released the task because its lease had ended, or the task was cancelled, or this is a
+                // repetition and the task has been claimed since.
                 self.core.health.stale_write();
             } else if let HoldOutcome::Cancel { .. } = release.outcome {
                 self.core.announce_cancelled(release.hold.id).await;

@@ -29,7 +29,7 @@ pub(crate) async fn report(worker: Arc<Worker>) {
         let mut with_reports = Vec::new();
         let mut reports = Vec::new();
         for context in worker.env.report_queue.with_reports() {
-            let Some(run) = core.runs.find(context.id()) else { continue };
+            let Some(run) = core.runs.of(&context) else { continue };
             if let Some(said) = context.begin_report() {
                 let mut report = Report::new(run, said.progress.clone(), said.lines.clone());
                 report.lines_before = Some(said.lines_before);

@@ -9,7 +9,8 @@ use crate::seam::random;
 use crate::store::{Claimed, FinishKind};
 use crate::task::Steering;
 
-/// The longest stored error, in bytes. Each attempt stores its own, and the writes of many tasks share a transaction.
+/// The longest stored error, in bytes, without the note that it was cut off. Each attempt stores its own, and the writes of
+/// many tasks share a transaction.
 const MAX_ERROR: usize = 64 * 1024;
 
 /// Decides what follows an attempt that failed.

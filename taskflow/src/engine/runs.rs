@@ -108,12 +108,14 @@ impl Runs {
         in_order(&self.live.lock()).into_iter().map(|live| live.run).collect()
     }
 
-    /// The run of this task in this process, if its body has not ended.
-    pub(crate) fn find(&self, id: TaskId) -> Option<RunRef> {
-        self.live.lock().get(&id).filter(|live| live.executing()).map(|live| live.run)
+    /// The run of this context in this process, if its body has not ended. A lost run has none, even if a later run of its task
+    /// is in this process.
+    pub(crate) fn of(&self, context: &TaskContext) -> Option<RunRef> {
+        let is_its = |live: &&Live| live.context.is_same_run(context) && live.executing();
+        self.live.lock().get(&context.id()).filter(is_its).map(|live| live.run)
     }
 
-    /// Asks one run to stop. A run with another fence is left alone.
+    /// Asks one run to stop. An older or newer run of the same task is left alone.
     pub(crate) fn ask(&self, run: RunRef, reason: StopReason) {
         if let Some(live) = self.live.lock().get(&run.id).filter(|live| live.run == run) {
             live.context.stop().ask(reason);

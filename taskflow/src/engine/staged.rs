@@ -9,7 +9,7 @@ use std::time::Duration;
 use parking_lot::{Condvar, Mutex};
 use tokio::sync::watch;
 
-use crate::task::{BlockingBody, BoxFuture, TaskContext, TaskOutcome};
+use crate::task::{BlockingBody, BoxFuture, Steering, TaskContext, TaskOutcome};
 
 /// What happens instead of a body, or before it.
 pub(crate) enum Scene {
@@ -130,8 +130,12 @@ impl Staged {
                 let parked = self.park();
                 Box::new(move || {
                     Gate::new().pass_blocking(&context);
-                    drop(parked);
-                    body()
+                    drop((parked, body));
+                    // The request to stop decides how the run ends.
+                    TaskOutcome::Failure {
+                        error: "it hung until it was asked to stop".to_owned(),
+                        steering: Steering::Policy,
+                    }
                 })
             }
             Some(Scene::Hold(gate)) => {

@@ -13,9 +13,9 @@ use crate::task::Registry;
 const FIRST: Duration = Duration::from_secs(2);
 const EVERY: Duration = Duration::from_secs(60);
 
-/// Reads the youngest waiting tasks after 2 s and then every minute, and logs a warning once for each task name that
-/// this program does not have and each queue that this process does not configure. A newer program may know them, such
-/// as during a deploy. If none does, an operator should find out.
+/// Reads the youngest pending tasks after 2 s and then every minute. Logs a warning once for each name of a due task that
+/// this program does not have and each queue that this process does not configure. Another program may know them, such as a
+/// newer one during a deploy. If none does, an operator should find out.
 pub(crate) async fn warn(core: Arc<Core>) {
     let Ok(program) = Registry::collect() else { return };
     let mut warned = HashSet::new();
@@ -42,7 +42,7 @@ pub(crate) async fn warn(core: Arc<Core>) {
             if !core.queues.knows(&task.queue) && warned.insert(("queue", task.queue.clone())) {
                 tracing::warn!(
                     queue = %task.queue, task = %task.id,
-                    "a task waits in a queue that this process does not configure; configure it here or elsewhere"
+                    "a task waits in a queue that this process does not configure; configure it here, or run a program that does"
                 );
             }
         }

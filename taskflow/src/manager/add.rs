@@ -118,7 +118,8 @@ impl<V> AddTask<V> {
     }
 
     /// Whether the task takes a free slot of this process at once, before all waiting tasks, and in a web handler before the
-    /// response is sent. An eager task respects limits and pauses: without a free slot it waits like any other.
+    /// response is sent. An eager task respects limits and pauses: without a free slot, or in a queue with limits over all
+    /// processes, it waits like any other.
     pub fn eager(mut self, eager: bool) -> Self {
         self.task.eager = eager;
         self
@@ -212,8 +213,8 @@ impl<V> AddTask<V> {
         self.policy(|policy| policy.backoff = factor)
     }
 
-    /// Sets the longest delay before an attempt: up to a century, or [`Duration::MAX`] for no limit. Default 1 hour; never
-    /// shorter than [`delay`](Self::delay).
+    /// Sets the longest delay before an attempt, without jitter: up to a century, or [`Duration::MAX`] for no limit. Default
+    /// 1 hour. A longest delay shorter than [`delay`](Self::delay) is an error.
     pub fn max_delay(self, longest: Duration) -> Self {
         self.policy(|policy| policy.max_delay = longest)
     }
@@ -243,7 +244,7 @@ impl<V> AddTask<V> {
     /// its `block_on`.)
     ///
     /// # Errors
-    /// As for awaiting it.
+    /// As for awaiting it, and [`AddError::Store`] when the system cannot create a runtime for the wait.
     ///
     /// # Panics
     /// When it is called on a thread that drives async code, where blocking can deadlock: await the add there instead.

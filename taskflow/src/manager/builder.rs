@@ -143,8 +143,9 @@ impl TaskManagerBuilder {
     /// attempts left after this one (`retries`). A task that may not run twice is claimed only for a free slot and begins
     /// at once. So after a crash, `interrupted` means that the task may have begun.
     ///
-    /// A process prefetches only as many tasks as start within a few round trips: none when tasks take longer than 20 ms,
-    /// and none from queues with limits. Prefetching keeps the order of priority and age: if the next task may not be
+    /// A process prefetches only as many tasks as start within a few round trips: none while more than one task in eight takes
+    /// longer than 20 ms, and none from queues with limits. Prefetching keeps the order of priority and age: if the next task may
+    /// not be
     /// prefetched, it is claimed when a slot is free, and the tasks behind it after that. A prefetched task goes back to the
     /// store if it finds no slot within 100 ms, or if its queue is paused or gets a limit. A task of higher priority added
     /// meanwhile runs after the tasks that are already prefetched.
@@ -211,7 +212,8 @@ impl TaskManagerBuilder {
     /// Sets how long an async task may clean up after a cancel, or after the timeout of a shutdown, before it is dropped.
     /// Default 5 s. Only a task that checks for the request gets this time: one that has awaited
     /// [`TaskContext::cancelled`](crate::TaskContext::cancelled) or called
-    /// [`is_cancelled`](crate::TaskContext::is_cancelled). Any other is dropped at once; with 0 all are.
+    /// [`is_cancelled`](crate::TaskContext::is_cancelled). Any other is dropped at once; with 0 all are. The task's own timeout
+    /// may end the time sooner. [Middleware](crate::observe::Middleware) has at least 250 ms.
     pub fn cancel_grace(mut self, grace: Duration) -> Self {
         self.cancel_grace = grace;
         self

@@ -94,7 +94,7 @@ impl<V: TaskValue> TaskHandle<V> {
     /// # Errors
     /// [`TaskFailure::kind`] says which of these happened: the task ended without success, its record was deleted or pruned
     /// before its result was read, its value does not decode as `V`, its value or its error is sealed and cannot be opened
-    /// here, or the manager was shut down first.
+    /// here, or the manager was shut down or its runtime ended first.
     pub async fn wait(&self) -> Result<V, TaskFailure> {
         let core = self.core();
         if let Some(hold_owner) = self.held_by.as_ref().and_then(Weak::upgrade) {

@@ -74,9 +74,9 @@ impl TaskManager {
 ///
 /// It holds as long as this process lives and renews its leases. If the process dies before it has released or cancelled, the
 /// tasks run in another process: as soon as that process notices the death, and at the latest when the
-/// [`lease`](crate::TaskManagerBuilder::lease) has ended. The same happens if the process is suspended for longer than the
-/// lease. [`shutdown`](TaskManager::shutdown) releases every open hold. So no accepted task is lost, but a task can run
-/// although its transaction was rolled back.
+/// [`lease`](crate::TaskManagerBuilder::lease) has ended. The same happens if the process is suspended, or cannot reach the
+/// store, for longer than the lease. [`shutdown`](TaskManager::shutdown) releases every open hold. So no accepted task is lost,
+/// but a task can run although its transaction was rolled back.
 ///
 /// Therefore a task that belongs to a transaction in another database should first look for a row of that transaction, and do
 /// its work only if the row is there. If the row is missing, the task should fail and be retried a few times, because the
@@ -140,8 +140,8 @@ impl fmt::Debug for Hold {
 /// dropped.
 ///
 /// Awaiting it waits until the end is stored, and returns how many tasks this call released or cancelled: 0 if the hold had
-/// ended before. A task that was no longer held is not counted: a caller waited for it, it was cancelled by its id, or it was
-/// released because its lease ended while this process was suspended.
+/// ended before. A task that was no longer held is not counted: a caller waited for it, it was cancelled otherwise, or another
+/// process released it because this process had not renewed its lease in time.
 ///
 /// # Errors
 /// [`Error::ShutDown`] if the manager was shut down, or its runtime ended, before the store answered. Then the held tasks may

@@ -15,7 +15,7 @@ use crate::task::{Descriptor, IntoNewTask, Missed, Overlap, Registry, Ticks, Tim
 impl TaskManager {
     /// All schedules by name: those of this program and of all live processes, those added at run time, and those that
     /// the store knows from earlier. A schedule that no program declares any more is omitted once its last tick is older than the
-    /// [retention](crate::TaskManagerBuilder::retention), unless it is paused.
+    /// longest [retention](crate::TaskManagerBuilder::retention_of) of any status, unless it is paused.
     ///
     /// # Errors
     /// When the store fails, and when two tasks of this program have one name.
@@ -80,8 +80,9 @@ impl TaskManager {
     }
 
     /// Adds a schedule at run time, or replaces the one that was added under the same name. Each tick adds the given task.
-    /// Await the [`AddSchedule`] to store it. The schedule ticks in every process that runs tasks, from about a second later,
-    /// even across restarts, until it is [removed](Self::remove_schedule).
+    /// Await the [`AddSchedule`] to store it. From about a second later the schedule ticks in every process that runs tasks and
+    /// lets [schedules](crate::TaskManagerBuilder::schedules) tick, even across restarts, until it is
+    /// [removed](Self::remove_schedule).
     ///
     /// The task is a call, or an add with its options that has not been awaited:
     ///
@@ -277,6 +278,11 @@ fn show(info: &mut ScheduleInfo, state: &ScheduleState, now: SystemTime) -> Opti
 
 /// A schedule about to be added. Set its options, then await it: that stores the schedule and returns whether it replaced
 /// one.
+///
+/// # Errors
+/// [`Error::Add`] when the name is invalid, or the task could not be added or has an option that a schedule does not allow (a
+/// time, an expiry, an idempotency key or a run key); [`Error::ScheduleDeclared`] for the name of a schedule that this program
+/// declares; and when the store fails.
 #[must_use = "a schedule does nothing until it is awaited"]
 #[derive(Debug)]
 pub struct AddSchedule {

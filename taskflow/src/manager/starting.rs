@@ -33,9 +33,10 @@ impl TaskManagerBuilder {
     /// the registered tasks.
     ///
     /// # Errors
-    /// When the store cannot be opened or a limit is invalid; and, before any task runs, when the tasks of this program are
-    /// inconsistent: none is registered, two have one name, a state was not provided, or a queue is not configured. An
-    /// error, or dropping this future, leaves nothing behind: no thread, no connection, no instance in the store.
+    /// [`Error::NoRuntime`] outside a tokio runtime; when the store cannot be opened or a limit is invalid; and, before any task
+    /// runs, when the tasks of this program are inconsistent: none is registered, two have one name, [`only`](Self::only) names
+    /// a task that is not registered, a state was not provided, or a queue is not configured. An error, or dropping this future,
+    /// leaves nothing behind: no thread, no connection, no instance in the store.
     pub async fn start(mut self) -> Result<TaskManager, Error> {
         let own = OwnManager::default();
         let (registry, wrong) = self.collect(&own);
@@ -102,7 +103,8 @@ impl TaskManagerBuilder {
     /// ```
     ///
     /// # Errors
-    /// When the store cannot be opened or refuses, or was made by a newer version.
+    /// [`Error::NoRuntime`] outside a tokio runtime; and when the store cannot be opened, refuses the change, or was made by a
+    /// newer version.
     pub async fn migrate(mut self) -> Result<(), Error> {
         let runtime = Handle::try_current().map_err(|_| Error::NoRuntime)?;
         let source = self.store.take().unwrap_or_else(|| "memory:".into_source());
@@ -115,7 +117,8 @@ impl TaskManagerBuilder {
     /// changes nothing itself.
     ///
     /// # Errors
-    /// When `migrate` would fail: the store cannot be opened, was made by a newer version, or is not a taskflow store.
+    /// [`Error::NoRuntime`] outside a tokio runtime; and when the store cannot be opened or read, was made by a newer version, or
+    /// is not a taskflow store.
     pub async fn would_migrate(mut self) -> Result<bool, Error> {
         let runtime = Handle::try_current().map_err(|_| Error::NoRuntime)?;
         let source = self.store.take().unwrap_or_else(|| "memory:".into_source());
@@ -141,8 +144,9 @@ impl TaskManagerBuilder {
     /// it. The manager becomes writable as soon as the store accepts writes.
     ///
     /// # Errors
-    /// When the store cannot be opened, when there is no store yet, or when a limit is invalid. An error, or dropping
-    /// this future, leaves nothing behind: no thread, no connection, no instance in the store.
+    /// [`Error::NoRuntime`] outside a tokio runtime; and when the store cannot be opened, when there is no store yet or its
+    /// tables are of another version, or when a limit is invalid. An error, or dropping this future, leaves nothing behind: no
+    /// thread, no connection, no instance in the store.
     pub async fn connect(mut self) -> Result<TaskManager, Error> {
         panics::remember_places();
         let core = self.core(false, Vec::new()).await?;
@@ -164,7 +168,8 @@ impl TaskManagerBuilder {
     /// [`TaskHandle::wait`](crate::TaskHandle::wait) does not end before the manager shuts down.
     ///
     /// # Errors
-    /// When the store cannot be opened or read, or a limit is invalid.
+    /// [`Error::NoRuntime`] outside a tokio runtime; and when the store cannot be opened or read, when there is no store yet or
+    /// its tables are of another version, or when a limit is invalid.
     pub async fn view(mut self) -> Result<TaskManager, Error> {
         panics::remember_places();
         self.stats = false;

@@ -7,7 +7,8 @@ use crate::model::{Error, Stats, StatsFilter};
 impl TaskManager {
     /// What tasks did in a period, over all processes: how many were added, started, succeeded, failed and so on, how long
     /// they waited and how long they ran. Every process writes its counts every 10 s, so the newest counts are up to 10 s old,
-    /// and a process that is killed loses at most the counts of 10 s. Statistics are kept for 24 hours.
+    /// and a process that is killed loses the counts of up to 10 s. While the store fails, both times are longer. A process
+    /// with [`stats(false)`](crate::TaskManagerBuilder::stats) writes none. Statistics are kept for 24 hours.
     ///
     /// ```
     /// use std::time::Duration;
@@ -24,8 +25,9 @@ impl TaskManager {
     /// # }
     /// ```
     ///
-    /// A process counts up to 256 task names by name, and the rest as `other`. The processes' own clocks decide to which
-    /// minute a count belongs.
+    /// A process counts up to 256 task names by name, and the rest as `other`. When it counts 1,024 pairs of a name and a queue,
+    /// it counts any further pair under the name `other` and the queue `other`. The processes' own clocks decide to which minute
+    /// a count belongs.
     ///
     /// # Errors
     /// [`Error::Config`] for an empty range, a step that is not a whole number of minutes, and more than

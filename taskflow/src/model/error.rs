@@ -142,7 +142,7 @@ pub enum Error {
         "this filter has no condition and would change every task; use `TaskFilter::all()` if you mean that"
     )]
     EmptyFilter,
-    /// The manager has been shut down.
+    /// The manager has been shut down, or its runtime has ended.
     #[error("this task manager has been shut down")]
     ShutDown,
     /// The call was made outside a tokio runtime.
@@ -186,8 +186,9 @@ pub enum AddError {
         /// A configured queue of a similar name.
         suggestion: Option<String>,
     },
-    /// An argument cannot be stored as JSON: it contains NaN, an infinity or a map with keys that are not text, it nests too
-    /// deep, or its type's `Serialize` returned an error.
+    /// An argument cannot be stored as JSON, or could not be read back: it contains NaN, an infinity, `Some(None)`, `Some(())`
+    /// or a map whose keys JSON cannot write as text, it nests more than 127 arrays and objects, or its type's `Serialize`
+    /// returned an error.
     #[error("argument `{argument}` of task `{task}` cannot be stored: {message}")]
     Argument {
         /// The task.
@@ -200,7 +201,8 @@ pub enum AddError {
     /// A part of this add is larger than its limit. Store large data elsewhere, and pass its location as the argument.
     #[error("`{what}` of this add is too large: {actual}, and the limit is {limit}")]
     TooLarge {
-        /// The part. Measured in bytes: `payload`, `name`, `queue`, a key, `tag name` or `tag value`. Counted: `tags`, or the
+        /// The part. Measured in bytes: `payload`, `name`, `queue`, `schedule name`, `idempotency key`, `run key`,
+        /// `concurrency key`, `name, queue and concurrency key together`, `tag name` or `tag value`. Counted: `tags`, or the
         /// `tasks` of one `add_all`.
         what: &'static str,
         /// The limit.

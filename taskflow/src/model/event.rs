@@ -76,14 +76,14 @@ pub enum TaskEventKind {
         #[serde(with = "time::seconds")]
         delay: Duration,
     },
-    /// A shutdown, a lease that could not be renewed, or the death of its process interrupted it, and it may not run twice.
+    /// A shutdown, a lease that was not renewed in time, or the death of its process interrupted it, and it may not run twice.
     Interrupted,
-    /// A shutdown, or a lease that could not be renewed, interrupted the run. The task went back to the queue, and the attempt
-    /// does not count.
+    /// A shutdown interrupted the run, or a lease that could not be renewed, or a doubt whether other processes still see that
+    /// this one is alive. The task went back to the queue, and the attempt does not count.
     HandedBack,
     /// It was cancelled.
     Cancelled,
-    /// A run was lost with its process.
+    /// A run was [lost](crate::AttemptOutcome::Lost), and this process has recovered the task.
     Lost,
     /// It logged a line with [`TaskContext::log`](crate::TaskContext::log).
     Log {

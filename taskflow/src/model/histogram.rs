@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::time;
 
 /// How long something took, as counts in fixed buckets from 1 ms to 600 s. Each bound is at most
-/// twice the one before, so a [quantile](Self::quantile) between 1 ms and 600 s is right to within a factor of 2.
+/// twice the previous one, so a [quantile](Self::quantile) between 1 ms and 600 s is right to within a factor of 2.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Histogram {

@@ -57,7 +57,8 @@ impl InstanceInfo {
 #[non_exhaustive]
 pub struct Health {
     /// Since when the store cannot be reached or refuses writes; `None` while the store works. Only a write that succeeds
-    /// resets it, because a store that refuses writes (out of memory, a replica, a full disk) still answers reads.
+    /// resets it, because a store that refuses writes (out of memory, a replica, a full disk) still answers reads. In a process
+    /// that only [views](crate::TaskManagerBuilder::view), a read that succeeds resets it too.
     #[serde(with = "time::rfc3339_option")]
     pub degraded_since: Option<SystemTime>,
     /// The store's last error since `degraded_since`.
@@ -74,8 +75,8 @@ pub struct Health {
     pub engine_restarts: u64,
     /// The message and source location of the last engine panic.
     pub last_engine_panic: Option<String>,
-    /// The ids of keys that this process needed to open a task, and did not have. A task sealed with one of them fails: add the
-    /// key to the ring, then retry the task.
+    /// The ids of keys that this process needed to open a task, and did not have: at most 32. A task sealed with one of them
+    /// fails: add the key to the ring, then retry the task.
     pub missing_keys: Vec<String>,
     /// Tasks that are claimed and not yet finished in the store: running tasks, tasks with an outcome that is being written,
     /// and prefetched tasks that wait for a slot.
@@ -99,15 +100,15 @@ impl Health {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct ShutdownReport {
-    /// Tasks that ended by themselves before the deadline.
+    /// Tasks whose run ended by itself, timed out or was cancelled.
     pub finished: usize,
     /// Tasks that went back to the queue; the attempt does not count. They had not started, or were interrupted and may run
     /// again.
     pub handed_back: usize,
     /// Tasks that were interrupted and may not run twice.
     pub interrupted: usize,
-    /// Tasks that ignored the request to stop: synchronous tasks that never check for it, and async tasks that block their
-    /// thread. They keep their lease until they return or the process exits.
+    /// Tasks that did not stop when they were asked to: synchronous tasks that have not returned, and async tasks that block
+    /// their thread. They keep their lease until they return or the process exits.
     pub abandoned: usize,
     /// Tasks that ended, but their outcome was not stored in time. It is stored as soon as the store answers, if the process
     /// still lives. Otherwise the runs are lost with the process: tasks that may run again do so, the others become

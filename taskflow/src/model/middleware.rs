@@ -52,8 +52,8 @@ use super::{AttemptOutcome, BoxFuture, Extensions, RunOutcome, Steering, Tags, T
 ///   [`cancel_grace`](crate::TaskManagerBuilder::cancel_grace) (at least 250 ms) after that moment; if the body ends later
 ///   than that, within 250 ms after the body. Then it is dropped. If the lease cannot be renewed, the middleware is dropped as
 ///   soon as the body has ended, and if the lease is lost, everything is dropped at once.
-/// - The attempt ends with what the outermost middleware returns, with one exception: how a cancel, a shutdown or a lost lease
-///   ended the body cannot be changed.
+/// - The attempt ends with what the outermost middleware returns, with one exception: if a cancel, a shutdown, or a lease that is
+///   lost or cannot be renewed ended the body, the middleware cannot change that outcome.
 /// - [`TaskContext::current`](crate::TaskContext::current) works inside: a middleware can log and read the deadline. For a
 ///   synchronous task the middleware runs on the runtime, and the body on its own thread. A middleware that drops [`Next`]'s
 ///   future while a synchronous body runs does not stop it: the attempt ends when the body has returned.

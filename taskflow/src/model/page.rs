@@ -25,7 +25,8 @@ impl Cursor {
     }
 }
 
-/// The order of a list, by the ids of the tasks, which is the order in which they were added.
+/// The order of a list: by task id. An id begins with the time at which it was made, so this is the order of the adds, as far as
+/// the clocks of the adding processes agree.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Order {

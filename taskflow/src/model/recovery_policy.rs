@@ -24,7 +24,7 @@ pub enum AfterLoss {
     },
 }
 
-/// A run that was lost with its process, as a store reads it.
+/// A [lost](crate::AttemptOutcome::Lost) run, as a store reads it.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct LostRun<'a> {
@@ -62,8 +62,8 @@ impl<'a> LostRun<'a> {
         }
         if lost >= self.policy.max_lost_runs.max(1) && self.may_run_again() {
             let error = format!(
-                "poison: its last {lost} runs ended with their processes (max_lost_runs); \
-                 the attempts name them"
+                "poison: its last {lost} runs were lost (max_lost_runs); \
+                 the attempts name their processes"
             );
             return AfterLoss::Ended { status: TaskStatus::Failed, error };
         }
@@ -76,7 +76,7 @@ impl<'a> LostRun<'a> {
                 counted: true,
             };
         }
-        let error = "worker lost: its process died or stood still, and the task may not run twice".to_owned();
+        let error = "worker lost: its process died or lost its lease; the task may not run twice".to_owned();
         AfterLoss::Ended { status: TaskStatus::Interrupted, error }
     }
 

@@ -14,7 +14,7 @@ pub struct ScheduleInfo {
     pub name: String,
     /// The task that it adds; `None` if neither a running program nor the store knows it.
     pub task: Option<String>,
-    /// The queue of these tasks; `None` if neither a running program nor the store knows it, or if the declared and the stored
+    /// The queue to which it adds; `None` if neither a running program nor the store knows it, or if the declared and the stored
     /// schedule of this name add to different queues.
     pub queue: Option<String>,
     /// When it ticks: `every 30s`, or a cron expression. `None` if neither a running program nor the store knows it.

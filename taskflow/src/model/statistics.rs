@@ -28,12 +28,13 @@ pub struct RunCounts {
     pub snoozed: u64,
     /// Runs that were cancelled.
     pub cancelled: u64,
-    /// Runs that were interrupted by a shutdown, or by a lease that could not be renewed. Their tasks went back to the queue.
+    /// Runs that were interrupted by a shutdown, by a lease that could not be renewed, or by a doubt whether other processes
+    /// still see that this one is alive. Their tasks went back to the queue.
     pub handed_back: u64,
     /// Runs that were interrupted by a shutdown, or by a lease that could not be renewed. Their tasks may not run twice.
     pub interrupted: u64,
-    /// Runs that were lost with their process, counted by the process that recovered them: in the queue in which that process
-    /// first counted a task of this name, or else in `default`.
+    /// Runs that were [lost](crate::AttemptOutcome::Lost), counted by the process that recovered them: in the queue in which that
+    /// process first counted a task of this name, or else in `default`.
     pub lost: u64,
     /// Runs that panicked. They also count as `failed` or `retried`.
     pub panicked: u64,
@@ -125,7 +126,8 @@ pub struct StatsPoint {
 #[non_exhaustive]
 pub struct StatsSeries {
     /// The task name, the queue or the outcome, as chosen by [`StatsFilter::by`]; `None` if the series is of all tasks. The
-    /// name `other` stands for all names beyond the first 256 of a process.
+    /// name `other` stands for all names beyond the first 256 of a process. When a process counts 1,024 pairs of a name and a
+    /// queue, it counts any further pair under the name `other` and the queue `other`.
     pub key: Option<String>,
     /// The points, oldest first. A step in which nothing happened has none.
     pub points: Vec<StatsPoint>,

@@ -12,15 +12,16 @@ use serde::{Deserialize, Serialize};
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum TaskStatus {
-    /// Stored and not running: it waits for a slot, for its due time, or for its next attempt.
+    /// Stored and not running: it waits for a slot, for its due time, for its next attempt, for room in the limits of its queue,
+    /// for the end of a pause, or for the release of its [hold](crate::manager::Hold).
     Pending,
     /// An attempt is running under a lease.
     Running,
     /// The task returned without an error.
     Success,
-    /// Its last attempt failed, or too many runs in a row were lost with their processes (poison).
+    /// Its last attempt failed, or too many runs in a row were [lost](crate::AttemptOutcome::Lost) (poison).
     Failed,
-    /// A crash, a shutdown or a lease that could not be renewed interrupted an attempt, and the task may not run twice.
+    /// A crash, a shutdown or a lease that was not renewed in time interrupted an attempt, and the task may not run twice.
     Interrupted,
     /// A cancel request or its expiry ended it, or its [hold](crate::manager::Hold) was cancelled, which also happens when the
     /// web request that added it fails.
@@ -80,15 +81,17 @@ impl fmt::Display for TaskStatus {
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum TaskPhase {
-    /// Pending and due: the task waits for a free slot.
+    /// Pending and due: the task waits for a free slot, for room in the limits of its queue, for the end of a pause, or for the
+    /// release of its [hold](crate::manager::Hold).
     Waiting,
-    /// Pending, and the first attempt is not due yet.
+    /// Pending, and the first attempt is not due yet. A first attempt that snoozed does not count, so it is due again later.
     Scheduled,
     /// Pending after a failed or lost attempt, until the next attempt is due.
     Retrying,
     /// An attempt is running.
     Running,
-    /// An attempt runs longer than its timeout: a synchronous task that was asked to stop and has not returned.
+    /// An attempt runs longer than its timeout, for example that of a synchronous task that was asked to stop and has not
+    /// returned.
     Overrunning,
     /// The task has ended; the status says how.
     Ended,

@@ -29,8 +29,8 @@ pub enum FailureKind {
     /// The record was deleted or pruned before the outcome was read, so the outcome is not known. To keep records longer, use
     /// [`TaskManagerBuilder::retention`](crate::TaskManagerBuilder::retention).
     Gone,
-    /// The manager was shut down before the task ended. The task continues in another process, or when this program starts
-    /// again.
+    /// The manager was shut down, or its runtime ended, before the task ended. The task continues in another process, or when
+    /// this program starts again.
     ShutDown,
 }
 

@@ -268,7 +268,12 @@ fn rotate(path: &Path, kept: u32) -> io::Result<()> {
     if kept == 0 {
         return OpenOptions::new().write(true).truncate(true).open(path).map(drop);
     }
-    for number in (1..kept).rev() {
+    // The first number that is free, or that of the file to be replaced.
+    let mut free = 1;
+    while free < kept && numbered(path, free).try_exists()? {
+        free += 1;
+    }
+    for number in (1..free).rev() {
         match fs::rename(numbered(path, number), numbered(path, number + 1)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}

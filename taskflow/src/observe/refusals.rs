@@ -36,7 +36,7 @@ pub(crate) fn reason(error: &AddError) -> &'static str {
         AddError::Store(error) if error.kind() == StoreErrorKind::Full => "store_full",
         AddError::Store(_) | AddError::Unknown { .. } => "store",
         AddError::ShutDown => "shut_down",
-        AddError::Refused { .. } => "hook",
+        AddError::Refused { .. } | AddError::Hook { .. } => "hook",
         _ => "invalid",
     }
 }
@@ -51,8 +51,10 @@ mod tests {
         let size = |what| AddError::TooLarge { what, actual: 2, limit: 1 };
         refusals.count(&size("payload"));
         refusals.count(&AddError::ShutDown);
+        refusals.count(&AddError::Refused { reason: "closed".to_owned() });
+        refusals.count(&AddError::Hook { hook: "Routes", message: "panicked".to_owned() });
         refusals.count(&AddError::Option { option: "args", message: "no JSON".into() });
         let counted: Vec<_> = refusals.read().into_iter().filter(|(_, count)| *count > 0).collect();
-        assert_eq!(counted, [("too_large", 1), ("shut_down", 1), ("invalid", 1)]);
+        assert_eq!(counted, [("too_large", 1), ("shut_down", 1), ("hook", 2), ("invalid", 1)]);
     }
 }

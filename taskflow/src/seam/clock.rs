@@ -78,7 +78,7 @@ impl TestClock {
         state.ahead = change(state.ahead);
     }
 
-    /// How long until the next timer with the purpose `most` or one before it.
+    /// How long until the next timer with the purpose `most`, or with one before it in [`Wait`].
     pub(crate) fn next_timer(&self, most: Wait) -> Option<Duration> {
         let state = self.state.lock();
         let mut timers = state.timers.iter().filter(|(_, timer)| timer.wait <= most);

@@ -108,9 +108,10 @@ impl Claim {
 pub struct Claims {
     /// The claimed tasks: highest priority first, then oldest first.
     pub tasks: Vec<Claimed>,
-    /// How long until the earliest task of these names and queues that is pending but not due (or is held) will be due.
-    /// `None` if there is no such task, or if a limit of the request was reached, so that the instance will ask again
-    /// anyway.
+    /// When to ask again: how long until the earliest task of these names and queues that is not due yet and not held
+    /// will be due, or until a rate limit lets another task start. It may be shorter, because a store limits how many
+    /// tasks one claim examines. `None` if there is no such task and no such limit, or if a limit of the request was
+    /// reached, so that the instance will ask again anyway.
     pub next_due: Option<Duration>,
     /// Whether the answer ended at a due task that may not be prefetched. The instance then asks again when it has a
     /// free slot.
@@ -179,7 +180,8 @@ impl Claimed {
         }
     }
 
-    /// Whether the task may run again if this run is lost.
+    /// Whether the retry policy lets the task run again if this run is lost. This considers neither `max_lost_runs` nor a
+    /// request to stop.
     #[must_use]
     pub fn may_run_again(&self) -> bool {
         self.policy.requeue_on_interrupt || self.attempt < self.max_attempts
@@ -216,8 +218,8 @@ pub struct Renewed {
     pub cancel: Vec<RunRef>,
 }
 
-/// A task that [`Store::recover`](super::Store::recover) moved on: its run was lost, its hold ended with its process,
-/// or its `expires_at` has passed.
+/// A task that [`Store::recover`](super::Store::recover) moved on: its run was lost, its hold ended without a
+/// release, or its `expires_at` has passed.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Recovered {
@@ -239,7 +241,7 @@ pub struct Recovered {
 pub enum RecoveredFrom {
     /// Running; the run was lost.
     Run,
-    /// Held. Nothing was lost: the task now waits for the time with which it was added.
+    /// Held. Nothing was lost: the task now waits until it is due.
     Hold,
     /// Pending past its `expires_at`: the task is cancelled.
     Expiry,

@@ -28,12 +28,12 @@ pub type HintStream = Pin<Box<dyn Stream<Item = Hint> + Send>>;
 
 /// A database that keeps tasks. This documentation is the specification: implement this trait to add a store.
 ///
-/// **Every call is one transaction**: all of it happens, or nothing does. The one exception is `insert`: there, each
-/// [`InsertGroup`](super::InsertGroup) is all or nothing by itself. When a call has answered `Ok`, its writes have been
-/// stored as durably as the store's settings say. The engine may repeat a call that failed with a
-/// [transient](StoreError::is_transient) error. So inserting an id twice inserts it once, and a repeated finish or
-/// release is recognized as a repetition ([`Finished::Repeated`](super::Finished::Repeated)). A repeated report is
-/// stale if the run has ended; else it stores no line twice, because it says
+/// **Every call is one transaction**: all of it happens, or nothing does. There are two exceptions: in `insert`, each
+/// [`InsertGroup`](super::InsertGroup) is all or nothing by itself, and [`turn`](Self::turn) may be two transactions. When
+/// a call has answered `Ok`, its writes have been stored as durably as the store's settings say. The engine may repeat a
+/// call that failed with a [transient](StoreError::is_transient) error. So inserting an id twice inserts it once, and a
+/// repeated finish or release is recognized as a repetition ([`Finished::Repeated`](super::Finished::Repeated)). A
+/// repeated report is stale if the run has ended; else it stores no line twice, because it says
 /// [where its lines begin](super::Report::lines_before).
 ///
 /// **Cancelling a call's future does not undo it.** A store finishes what it began. A claim is the exception if its
@@ -96,14 +96,14 @@ pub trait Store: Any + fmt::Debug + Send + Sync {
         Box::pin(std::future::ready(Ok(())))
     }
 
-    /// Registers this process. The engine calls it once, before any other call. If the process
-    /// [runs tasks](InstanceInfo::runs), the store [migrates](Self::migrate) first. Any other process changes no schema: its
-    /// join fails with [`StoreErrorKind::NotAStore`] if there is no store of this version. Joining again under the same id
-    /// refreshes the entry.
+    /// Registers this process. If the process [runs tasks](InstanceInfo::runs), this is its first call, and the store
+    /// [migrates](Self::migrate) first. Any other process may read before it has joined, and tries to join until it
+    /// succeeds. It changes no schema: its join fails with [`StoreErrorKind::NotAStore`] if there is no store of this
+    /// version. Joining again under the same id refreshes the entry.
     fn join<'a>(&'a self, instance: &'a InstanceInfo) -> StoreFuture<'a, ()>;
 
-    /// Removes a process that shuts down in order. Runs that it still has are lost at once. The engine has finished
-    /// them before that; it does not call `leave` while abandoned tasks still hold their leases.
+    /// Removes a process that shuts down in order. The leases of runs and holds that it still has end at once. The engine
+    /// has finished them before that; it does not call `leave` while abandoned tasks still hold their leases.
     fn leave(&self, instance: InstanceId) -> StoreFuture<'_, ()>;
 
     /// Stores new tasks. Answers for each group, in order: for each task of the group, the task that stands for the
@@ -124,9 +124,9 @@ pub trait Store: Any + fmt::Debug + Send + Sync {
     ///   with the error [`Refusal::error`](super::Refusal::error); that record holds no key.
     /// - Otherwise the task is new, and begins as its [`Start`](super::Start) says.
     ///
-    /// A task *waits for its first attempt* if it is pending with attempt number 0. So does a task whose only run was
-    /// given back. If such a task returns to this state and another task has taken its run key meanwhile, it loses its
-    /// run key.
+    /// A task *waits for its first attempt* if it is pending with attempt number 0. Its number is 0 again if none of its
+    /// runs counts as an attempt: each was given back, or was lost under `requeue_on_interrupt`. If such a task returns to
+    /// this state and another task has taken its run key meanwhile, it loses its run key.
     fn insert(&self, batch: Arc<InsertBatch>) -> StoreFuture<'_, Vec<Result<Vec<Inserted>, Refusal>>>;
 
     /// The part of this store that answers without waiting; the default is `None`. If there is one, the engine inserts in the
@@ -196,10 +196,10 @@ pub trait Store: Any + fmt::Debug + Send + Sync {
     /// The runs of this instance that have been asked to stop since they began.
     fn asked_to_stop(&self, instance: InstanceId) -> StoreFuture<'_, Vec<RunRef>>;
 
-    /// Handles what dead processes left behind. It moves on runs whose lease has ended or whose process is known to be
-    /// dead, by the rule [`LostRun::next`](super::LostRun::next), and adds an entry ("worker lost") to the attempts of
-    /// each task. It makes the holds of such processes pending. It also cancels pending tasks that have expired. One
-    /// call handles at most a few hundred tasks; a call that answers none has found none left.
+    /// Handles what dead processes left behind. It moves on runs whose lease has ended or whose process the store
+    /// considers dead, by the rule [`LostRun::next`](super::LostRun::next), and adds an entry ("worker lost") to the
+    /// attempts of each task. It ends the holds whose lease has ended. It also cancels pending tasks that have expired. One
+    /// call handles at most a few hundred tasks; a call that answers none has found none to move on.
     fn recover(&self, by: InstanceId) -> StoreFuture<'_, Vec<Recovered>>;
 
     /// When to call [`recover`](Self::recover) again, if that is sooner than [`Capabilities::recover_every`]. A store
@@ -306,7 +306,7 @@ pub trait Store: Any + fmt::Debug + Send + Sync {
     }
 
     /// The processes that are alive as far as the store knows, oldest first. The start of a process is the time at
-    /// which it first joined, by the store's clock.
+    /// which it joined, by the store's clock; joining again does not change it while the process is listed.
     fn instances(&self) -> StoreFuture<'_, Vec<InstanceInfo>>;
 
     /// Cancels pending tasks, with `reason` as their error, and asks running tasks to stop. Answers for each, in order.
@@ -354,7 +354,8 @@ pub trait Store: Any + fmt::Debug + Send + Sync {
         unsupported(self, "keeps no schedules")
     }
 
-    /// Every schedule that has had a tick handled, is or was paused, has a definition, or is declared; ordered by name.
+    /// Every schedule that has had a tick handled, is or was paused, has a definition, or is or was declared; ordered by
+    /// name. A schedule is forgotten when its definition is removed while no program declares it.
     fn schedules(&self) -> StoreFuture<'_, Vec<ScheduleState>> {
         Box::pin(std::future::ready(Ok(Vec::new())))
     }
@@ -377,7 +378,8 @@ pub trait Store: Any + fmt::Debug + Send + Sync {
         Box::pin(std::future::ready(Ok(ScheduleChanges::new(since, Vec::new(), false))))
     }
 
-    /// Changes a schedule. Answers whether the store knew the schedule.
+    /// Changes a schedule. Answers whether the store knew the schedule; for
+    /// [`Removed`](super::ScheduleChange::Removed), whether it had a definition.
     fn set_schedule(&self, _schedule: String, _change: ScheduleChange) -> StoreFuture<'_, bool> {
         unsupported(self, "keeps no schedules")
     }
@@ -395,7 +397,8 @@ pub trait Store: Any + fmt::Debug + Send + Sync {
     /// none, and so does one that another program has damaged. One key may be written several times in one call: each
     /// write sees the one before it.
     ///
-    /// A write beyond a limit of [`Document`](super::Document) is refused, and writes nothing.
+    /// If one of the writes is beyond a limit of [`Document`](super::Document), or its kind or key is invalid, the whole
+    /// call is refused and writes nothing.
     ///
     /// Documents never slow down a claim or an insert, however many there are, and [`prune`](Self::prune) deletes those
     /// that have expired. The default implementation keeps none and answers [`StoreErrorKind::Unsupported`]; then

@@ -17,7 +17,7 @@ pub(super) fn of<'a>(texts: impl IntoIterator<Item = &'a str>) -> String {
 pub(super) fn missing(location: &str) -> StoreError {
     StoreError::missing(format!(
         "there is no store at {location} yet; start a manager on it with `.start()`, or run `taskflow migrate`: \
-         only these create it"
+         a manager that only connects does not create it"
     ))
 }
 

@@ -83,7 +83,7 @@ pub enum Finished {
     /// The finish was applied before, its answer was lost, and no other run has begun since. Nothing was changed now.
     /// The task has this status.
     Repeated(TaskStatus),
-    /// The run was lost before: nothing was changed.
+    /// The run was lost, or it ended and another run has begun since, or there is no such task. Nothing was changed.
     Stale,
 }
 
@@ -143,7 +143,7 @@ impl Release {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum HoldOutcome {
-    /// The task waits like any other, for the time with which it was added.
+    /// The task waits like any other until it is due.
     Run,
     /// The task is cancelled.
     Cancel {

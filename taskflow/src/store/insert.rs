@@ -4,8 +4,7 @@ use std::time::Duration;
 
 use crate::model::{InstanceId, NewTask, TaskId};
 
-/// A batch of adds that arrived while the last write was in flight. It is written in one round trip and one
-/// transaction.
+/// The tasks that one call inserts, for example all adds that arrived while the last write was in flight.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct InsertBatch {
@@ -71,8 +70,8 @@ pub enum Start {
     Wait,
     /// The task is running at once, leased to the inserting instance under the fence
     /// [`RunRef::FIRST_FENCE`](super::RunRef::FIRST_FENCE). It is pending instead if its queue is paused, if it is not
-    /// due yet, or if any due task waits in its queue, because that one is older or more urgent. In each case the instance
-    /// has a free slot and claims by itself, so other instances need no [hint](super::Hint).
+    /// due yet, if it has expired, or if any due task waits in its queue, because that one is older. In each case the
+    /// instance has a free slot and claims by itself, so other instances need no [hint](super::Hint).
     LeaseIfIdle,
     /// As [`LeaseIfIdle`](Self::LeaseIfIdle), but even if due tasks wait in its queue.
     Lease,

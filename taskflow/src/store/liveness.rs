@@ -21,7 +21,7 @@ pub(crate) const SHOW_AGAIN: Duration = Duration::from_millis(200);
 pub(crate) const LIVENESS_GRACE: Duration = Duration::from_secs(2);
 
 /// After this long without liveness, others consider a process dead. It is longer than [`LIVENESS_GRACE`], so that the
-/// runs that the process stopped have ended by then.
+/// process has time to stop its runs before others start them.
 #[cfg(any(feature = "postgres", feature = "redis"))]
 pub(crate) const SILENCE: Duration = Duration::from_millis(2500);
 

@@ -67,13 +67,13 @@ impl Retention {
         at.and_then(|at| self.of[at]).unwrap_or(self.unless_set)
     }
 
-    /// The shortest length of any status: no record is deleted sooner.
+    /// The shortest length of any status: no record is pruned sooner.
     #[must_use]
     pub fn shortest(&self) -> Duration {
         Self::STATUSES.map(|status| self.of(status)).into_iter().min().unwrap_or(self.unless_set)
     }
 
-    /// The longest length of any status: every record is deleted by then.
+    /// The longest length of any status: a task that ended longer ago is pruned, whatever its status.
     #[must_use]
     pub fn longest(&self) -> Duration {
         Self::STATUSES.map(|status| self.of(status)).into_iter().max().unwrap_or(self.unless_set)

@@ -7,8 +7,7 @@ use crate::model::TaskStatus;
 /// The value of the column `taskflow_tasks.state`. The numbers are part of every schema.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum RowState {
-    /// Pending and due, but blocked until another task of its concurrency key has ended. In SQLite also a pending task
-    /// that has expired.
+    /// Pending and due, but blocked because its concurrency key is busy. In SQLite also a pending task that has expired.
     Blocked = -1,
     /// Pending and due: claimable unless its queue is paused.
     Due = 0,

@@ -29,7 +29,8 @@ pub struct Fire {
     /// the store handles the tick, it adds this number to [`ScheduleState::skipped`].
     pub skipped: u64,
     /// How far a tick may be ahead of the store's clock. The tick of a process whose clock is further ahead waits. A
-    /// recorded tick that is further ahead came from a wrong clock and is ignored.
+    /// recorded tick that is further ahead came from a wrong clock and is ignored. Neither applies to ticks for a start of
+    /// the program.
     pub ahead: Duration,
 }
 
@@ -107,9 +108,11 @@ pub enum Fired {
         /// How far the tick is ahead of the store's clock in all.
         by: Duration,
     },
-    /// This tick or a later one was handled before, or the schedule was redefined or removed. Nothing was done.
+    /// This tick or a later one was handled before, or the schedule was redefined or removed. For a start of the program:
+    /// the latest tick for a start is no longer the given one. Nothing was done.
     Before,
-    /// A program declares the schedule with another timing, and only that timing ticks. Nothing was done.
+    /// The tick's timing is no longer the one by which the schedule ticks: a program declares another timing, or declares a
+    /// schedule that ticked by its definition, or the declaration has ended. Nothing was done.
     Superseded,
 }
 
@@ -134,13 +137,14 @@ impl Fired {
 pub struct ScheduleState {
     /// The schedule.
     pub name: String,
-    /// The latest tick that was handled.
+    /// The latest tick that was handled, except ticks for a start of the program; or, if that is later, the instant after
+    /// which the current definition or declaration ticks.
     pub last_tick: Option<SystemTime>,
-    /// The outcome of that tick.
+    /// The outcome of that tick; `None` if the schedule began with that tick, or if its timing has changed since.
     pub last_outcome: Option<TickOutcome>,
     /// The latest tick for a start of the program.
     pub last_start: Option<SystemTime>,
-    /// The task of the latest tick that inserted a task or found a duplicate.
+    /// The task of the latest tick that inserted or replaced a task, or found a duplicate.
     pub last_task: Option<TaskId>,
     /// Whether it is paused.
     pub paused: bool,
@@ -305,8 +309,8 @@ pub enum ScheduleChange {
         /// Ticks up to this instant, inclusive, do not belong to this definition.
         from: SystemTime,
     },
-    /// Removes the definition, if the schedule has one. Unless a program declares the schedule, the store deletes
-    /// everything it knows of it.
+    /// Removes the definition. If the schedule has none, nothing changes. Otherwise the store deletes everything it knows of
+    /// the schedule, unless a program declares it.
     Removed,
     /// A program declares the schedule with this timing.
     ///

@@ -53,8 +53,8 @@ impl StoreSource {
         }
     }
 
-    /// Opens the store; a missing file is created. For a file this blocks for a few milliseconds. A server is not contacted
-    /// yet.
+    /// Opens the store; a missing file is created. For a file this blocks for a few milliseconds, or longer while another
+    /// process has the file locked. A server is not contacted yet.
     ///
     /// # Errors
     /// [`Error::StoreUrl`] for a URL that cannot be used, and [`Error::Store`] for a file that cannot be opened.

@@ -31,7 +31,7 @@ use crate::model::{AttemptOutcome, CancelOutcome, Error, RetryPolicy, TaskId, Ta
 /// run key.
 pub const CANCELLED: &str = "cancelled";
 
-/// The error of an attempt whose process died.
+/// The error of an attempt that was lost: its process died, or did not renew its lease in time, or was considered dead.
 pub const WORKER_LOST: &str = "worker lost";
 
 /// The stage of a task, as far as the rules distinguish stages. Only the store knows whether a waiting task is due, or
@@ -307,7 +307,7 @@ pub fn release<'a>(task: Option<&TaskState>, fence: u64, outcome: &'a HoldOutcom
     Decision { answer: true, change: Some(change) }
 }
 
-/// Ends a hold: the task waits for the time with which it was added.
+/// Ends a hold: the task waits until it is due.
 fn end_hold(task: &TaskState) -> Change<'static> {
     Change::of(task.waiting(task.run_at), ErrorChange::Keep)
 }

@@ -4,8 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::{RateLimit, time};
 
-/// The recent starts of the tasks of one queue, which a [`RateLimit`] counts. It is stored with the queue and takes a
-/// few hundred bytes, independent of the limit.
+/// The recent starts of the tasks of one queue, which a [`RateLimit`] counts. It is stored with the queue and takes
+/// at most a few thousand bytes, independent of the limit.
 ///
 /// Starts are counted in slices of a hundredth of the limit's length ([`RateLimit::per`]). A slice is remembered until
 /// all of it is older than that length. So no interval of that length, wherever it begins, contains more starts than

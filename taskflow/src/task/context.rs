@@ -143,7 +143,7 @@ impl TaskContext {
     /// Runs `body` as part of this task, in its context and its span. Code that already runs as part of it, such as a
     /// middleware, keeps its own current span.
     pub(crate) fn sync_scope<T>(&self, body: impl FnOnce() -> T) -> T {
-        if CURRENT.try_with(|current| Arc::ptr_eq(&current.0, &self.0)).unwrap_or(false) {
+        if CURRENT.try_with(|current| current.is_same_run(self)).unwrap_or(false) {
             return body();
         }
         match self.0.span.get() {
@@ -270,13 +270,13 @@ impl TaskContext {
         let _ = self.0.trace.set(trace);
     }
 
-    /// Waits until this run is asked to stop: by a cancel request, its timeout, a shutdown past its deadline, or the loss of its
-    /// lease.
+    /// Waits until this run is asked to stop: by a cancel request, by its timeout, by a shutdown whose own timeout has passed, or
+    /// because its lease is lost or cannot be renewed, or other processes may no longer see that this one is alive.
     ///
     /// An async task need not wait for this: it is dropped at its next await. Synchronous code and anything that the task
     /// spawned should check. A task that awaited this method or called [`is_cancelled`](Self::is_cancelled) before a cancel or a
-    /// shutdown has [`cancel_grace`](crate::TaskManagerBuilder::cancel_grace) to clean up and return; then it is dropped. After a
-    /// timeout, or when the lease ends or is lost, there is no grace: an async task is dropped at once.
+    /// shutdown has [`cancel_grace`](crate::TaskManagerBuilder::cancel_grace), but no longer than its timeout, to clean up and
+    /// return; then it is dropped. In all other cases there is no grace: an async task is dropped at once.
     ///
     /// A task that returns after it noticed a cancel ends as `cancelled`, whatever it returns. After a shutdown it goes back to
     /// the queue if it may run again, and otherwise becomes `interrupted`.
@@ -320,6 +320,11 @@ impl TaskContext {
     /// checked, it ended by itself.
     pub(crate) fn noticed_stop(&self) -> bool {
         self.0.noticed_stop.load(Ordering::Acquire)
+    }
+
+    /// Whether both are contexts of the same run.
+    pub(crate) fn is_same_run(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
     }
 
     /// The stop request of this run.

@@ -14,7 +14,8 @@ pub(crate) enum StopReason {
     Timeout = 2,
     /// The process shuts down.
     Shutdown = 3,
-    /// Its lease cannot be renewed and is about to expire.
+    /// Its lease cannot be renewed and is about to expire, or other processes may start its task because they may not see that
+    /// this process is alive.
     LeaseEnding = 4,
     /// The store says that this process no longer holds the run's lease.
     Lost = 5,

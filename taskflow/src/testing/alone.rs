@@ -93,7 +93,8 @@ impl TestRun {
     /// Runs the body.
     ///
     /// # Panics
-    /// If the arguments cannot be stored, if a state is missing, or if the body does not end within 10 s.
+    /// If a manager with this configuration cannot start (for example, a state or a queue is missing), if the task cannot be
+    /// added, or if the body does not end within 10 s.
     pub async fn run(self) -> Alone {
         let t = self.tasks.start().await;
         let began_at = t.now();

@@ -23,7 +23,8 @@ pub enum Op {
     Claim,
     /// The results of ended runs. They may share their call with a claim.
     Finish,
-    /// The release of tasks that a request held.
+    /// The ends of holds: held tasks are released or cancelled. They may share their call with the results of ended runs and
+    /// with a claim.
     Release,
     /// The progress and log lines of running tasks.
     Report,

@@ -42,8 +42,8 @@ impl TestTasks {
         self.stage::<T>(Scene::Panic(message.into()));
     }
 
-    /// The next attempt of this task does not end by itself; its body does not run. Its timeout, a cancel or a shutdown ends
-    /// it.
+    /// The next attempt of this task does not end by itself; its body does not run. Its timeout, a cancel, a shutdown or the
+    /// end of its lease ends it.
     pub fn hang_next<P, T: Task>(&self, task: impl TaskFn<P, Task = T>) {
         let _ = task;
         self.stage::<T>(Scene::Hang);
@@ -73,13 +73,13 @@ impl TestTasks {
         self.clock.quiet().await;
     }
 
-    /// The number of workers that were started and not killed.
+    /// The number of workers that were started and neither killed nor stopped.
     #[must_use]
     pub fn workers(&self) -> usize {
         self.workers.len()
     }
 
-    /// The number of workers that were not killed and are not frozen.
+    /// The number of [`workers`](Self::workers) that are not frozen.
     #[must_use]
     pub fn awake_workers(&self) -> usize {
         self.workers.awake()

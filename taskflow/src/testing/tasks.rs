@@ -34,8 +34,10 @@ type Configure = Arc<dyn Fn(TaskManagerBuilder) -> TaskManagerBuilder + Send + S
 ///
 /// In the default mode nothing runs by itself: a test says what runs ([`run`](Self::run), [`drain`](Self::drain)) and how
 /// time passes ([`advance`](Self::advance)). Adds go through [`manager`](Self::manager), which is what the program under test
-/// gets. Only the clock and the moment of the claim differ from production: the arguments are encoded and decoded, leases are
-/// renewed, retries wait. Two values share nothing, so tests can run in parallel.
+/// gets. A run is as in production: the arguments are encoded and decoded, leases are renewed, retries wait. These differ: the
+/// store is in memory, time passes only when the test says so, the test decides when tasks are claimed, and, unless
+/// [`configure`](TestTasksBuilder::configure) changes it, a worker has 256 slots and prefetches nothing. Two values share
+/// nothing, so tests can run in parallel.
 ///
 /// ```standalone_crate
 /// use taskflow::testing::TestTasks;
@@ -326,7 +328,7 @@ impl TestTasks {
     /// The value that a task returned.
     ///
     /// # Panics
-    /// If it has not succeeded, or returned something else.
+    /// If there is no such task, or if it has not succeeded or has returned something else.
     #[must_use]
     #[track_caller]
     pub fn result<V: DeserializeOwned>(&self, task: impl Into<TaskId>) -> V {
@@ -338,7 +340,8 @@ impl TestTasks {
     /// Runs one attempt of a task now, whatever its time, its queue and its limits say: claim, decoding, body, result.
     ///
     /// # Panics
-    /// If the task is not pending, if no worker knows its name or has a free slot, or if the attempt does not end in time.
+    /// If there is no such task, if it is not pending, if no worker knows its name or has a free slot, or if the attempt does
+    /// not end in time.
     pub async fn run(&self, task: impl Into<TaskId>) -> Ran {
         let id = task.into();
         let before = self.record(id);

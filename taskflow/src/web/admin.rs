@@ -27,8 +27,8 @@ use crate::manager::TaskManager;
 /// # }
 /// ```
 ///
-/// The API is at `/api/v1` of the router, with `/healthz` and `/readyz` beside it. With the feature `dashboard`, the pages are at
-/// its root.
+/// The API is at `/api/v1` of the router, with `/healthz`, `/readyz` and `/metrics` beside it. With the feature `dashboard`, the
+/// pages are at its root.
 #[derive(Debug)]
 #[must_use = "an `Admin` does nothing until its `router()` is served"]
 pub struct Admin {

@@ -19,8 +19,8 @@ use crate::task::{Call, IntoNewTask, Standalone, Task, TaskFn};
 /// - If the client disconnects or a timeout layer drops the handler, the tasks run, because they were accepted.
 /// - An `eager` task is not held.
 /// - A crash during the hold loses nothing: a hold is a lease, and the tasks run when it has expired.
-/// - Waiting for a task in the handler ([`TaskHandle::wait`](crate::TaskHandle::wait)) releases it: it begins at once, and
-///   the handler's later response does not affect it.
+/// - Waiting for a task in the handler ([`TaskHandle::wait`](crate::TaskHandle::wait)) releases it: it may begin at once,
+///   and the handler's later response does not affect it.
 ///
 /// ```standalone_crate
 /// use axum::{Json, Router, routing::post};

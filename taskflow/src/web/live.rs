@@ -1,8 +1,8 @@
 //! The pulse: the numbers that all open pages of a router share.
 //!
 //! One reader per router reads counts and queues while a stream is open, and stops when none is. After each read it rests 20
-//! times as long as the read took, at least 1 s and at most 30 s. So the number of open pages does not matter, and reads take at
-//! most a twentieth of the time, unless one takes longer than 1.5 s.
+//! times as long as the read took, at least 1 s and at most 30 s; after a failed read, 3 s. So the number of open pages does not
+//! matter, and reads take at most a twentieth of the time, unless one takes longer than 1.5 s or fails.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -13,7 +13,7 @@ use tokio::sync::{Mutex, watch};
 
 use super::problem::Problem;
 #[cfg(feature = "dashboard")]
-use crate::admin::tag_keys::TagKeys;
+use crate::admin::{Actor, tag_keys::TagKeys};
 use crate::manager::TaskManager;
 use crate::model::{Counts, Error, QueueInfo};
 #[cfg(feature = "dashboard")]
@@ -29,7 +29,7 @@ const REST: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(
 /// The rest after a read takes this many times as long as the read.
 const REST_FACTOR: u32 = 20;
 
-/// How old the parts that change rarely may be: schedules, workers, the catalogue, tag keys and the number of retries.
+/// How old the parts that change rarely may be: schedules, workers, the known tasks, tag keys and the number of retries.
 #[cfg(feature = "dashboard")]
 const RARELY: Duration = Duration::from_secs(10);
 
@@ -59,12 +59,18 @@ pub(crate) struct Rare {
     pub(crate) workers: Vec<InstanceInfo>,
     pub(crate) types: Vec<TaskInfo>,
     pub(crate) tag_keys: TagKeys,
-    /// How many tasks wait for another attempt, if they are few enough to be counted.
+    /// How many tasks wait for another attempt; `None` if they could not be counted.
     pub(crate) retrying: Option<u64>,
     read_at: Instant,
 }
 
 impl Beat {
+    /// The types of tasks whose queues this actor sees.
+    #[cfg(feature = "dashboard")]
+    pub(crate) fn types_seen_by<'a>(&'a self, actor: &'a Actor) -> impl Iterator<Item = &'a TaskInfo> {
+        self.rare.types.iter().filter(|task| actor.sees_queue(&task.queue))
+    }
+
     /// How long this read may be shown before the next one.
     pub(crate) fn rest(&self) -> Duration {
         rest(self.cost)
@@ -153,7 +159,7 @@ impl Live {
     ) -> Result<impl Stream<Item = (Option<Arc<Beat>>, Arc<Beat>)> + Send + use<>, Problem> {
         let viewer = self.watch(tasks);
         let viewer = viewer.ok_or_else(|| {
-            Problem::too_many_streams(format!("{MAX_VIEWERS} streams are open in this process"))
+            Problem::too_many_streams(format!("this router has {MAX_VIEWERS} open streams of counts"))
         })?;
         Ok(stream::unfold((viewer, None), |(mut viewer, last)| async {
             let beat = viewer.next().await?;
@@ -225,7 +231,7 @@ impl Shared {
             None => Arc::new(Rare {
                 schedules: tasks.schedules().await?,
                 workers: tasks.instances().await?,
-                // A store without documents has no catalogue: then the pages show no types.
+                // A store without documents does not say which tasks are known: then the pages show no types.
                 types: tasks.tasks().await.unwrap_or_default(),
                 tag_keys: TagKeys::read(tasks).await?,
                 retrying: retrying(tasks).await?,
@@ -247,7 +253,8 @@ impl Shared {
     }
 }
 
-/// How many tasks wait for another attempt; `None` if they are too many to be counted, or too few among many others.
+/// How many tasks wait for another attempt; `None` if they are more than 10,000, or so few among many pending tasks that the
+/// count has to give up.
 #[cfg(feature = "dashboard")]
 async fn retrying(tasks: &TaskManager) -> Result<Option<u64>, Error> {
     let count = tasks.count(TaskFilter::new().phase(TaskPhase::Retrying), MAX_RETRYING).await?;

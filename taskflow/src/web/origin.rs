@@ -1,8 +1,8 @@
-//! Whether a request that changes something comes from a page of this site.
+//! Whether a request that changes something comes from a page of the same origin.
 //!
-//! Browsers say so in `Sec-Fetch-Site`; old browsers, and all browsers on plain http, in `Origin`. The rule is that of Go 1.25's
-//! `CrossOriginProtection`, except that a request with neither header is allowed only with a bearer token, which a page of
-//! another site cannot send.
+//! Browsers say so in `Sec-Fetch-Site`; old browsers, and all browsers on plain http to another machine, in `Origin`. The rule is
+//! that of Go 1.25's `CrossOriginProtection`, except that a request with neither header is allowed only with a bearer token,
+//! which a page of another site cannot send.
 
 use http::header::{self, HeaderName};
 use http::request::Parts;

@@ -54,7 +54,7 @@ pub(crate) struct Link {
     pub(crate) template: String,
 }
 
-/// The most open streams of single tasks.
+/// The most open streams of single tasks of one router.
 pub(crate) const MAX_FOLLOWED: usize = 64;
 
 /// What all requests to one router share.

@@ -186,7 +186,7 @@ async fn admit(call: &mut Call, needs: Needs) -> Result<(), Problem> {
         return Ok(());
     }
     let within = call.seam().timeout(READ_WITHIN, state.access.actor(&call.parts, &state.site));
-    let actor = within.await.unwrap_or_else(|_| Err(Problem::degraded("the store did not answer")))?;
+    let actor = within.await.unwrap_or_else(|_| Err(Problem::degraded("the access check took over 10 s")))?;
     call.actor = actor.ok_or_else(Problem::unauthenticated)?;
     if let Needs::Permission(permission) = needs
         && !call.may(permission)

@@ -85,14 +85,14 @@ async fn is_let_in(call: &Call) -> bool {
 /// watched only once the stream is read.
 ///
 /// # Errors
-/// 503 if 64 streams of tasks are open.
+/// 503 if this router has 64 open streams of tasks.
 pub(crate) fn follow(
     call: &Call,
     id: TaskId,
     after: usize,
 ) -> Result<impl Stream<Item = (usize, TaskUpdate)> + Send + use<>, Problem> {
     let permit = Arc::clone(&call.state.followed).try_acquire_owned().map_err(|_| {
-        Problem::too_many_streams(format!("{MAX_FOLLOWED} streams of tasks are open in this process"))
+        Problem::too_many_streams(format!("this router has {MAX_FOLLOWED} open streams of tasks"))
     })?;
     let tasks = call.console().tasks().clone();
     let updates = stream::once(async move { tasks.watch(id) }).flatten();

@@ -2,7 +2,8 @@
 //! process, however that ends. `TASKFLOW_TEST_POSTGRES_URL` and `TASKFLOW_TEST_REDIS_URL` name servers to share instead.
 //!
 //! A test whose server is not installed says so and is skipped; where `TASKFLOW_TEST_REQUIRE` names it
-//! (`postgres,redis`, as CI does), it fails. The same holds for other needs of a test (`mount`, `faketime`).
+//! (`postgres,redis`, for example), it fails. The same holds for other needs of a test: `chromium`, `faketime`, `mount`,
+//! `pgbouncer` and `promtool`.
 
 #![allow(dead_code, reason = "each test binary uses its part")]
 

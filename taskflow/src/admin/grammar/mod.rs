@@ -20,7 +20,8 @@
 //! | `all` | `true` says that a filter without other words means every task |
 //!
 //! Words of one kind are alternatives (`status:failed status:rejected`, or `status:failed,rejected`); tags and arguments must
-//! all match. Lengths have the units `ms`, `s`, `m` (or `min`), `h`, `d` and `w`.
+//! all match. Of several words `error`, and of several times of one kind, the last one counts. Lengths have the units `ms`,
+//! `s`, `m` (or `min`), `h`, `d` and `w`.
 
 mod filter;
 mod search;

@@ -2,7 +2,7 @@
 //! resumed after a crash.
 //!
 //! The filter is frozen at the instant of the preview, so an act by filter never reaches a task that was added or ended later.
-//! Between two batches the runner pauses for as long as the batch took: the workers get at least half of the store's time.
+//! Between two batches the runner pauses for as long as the batch took: the workers get about half of the store's time.
 //! The state of an operation is a document in the store, so every process shows it and can stop it.
 
 mod control;

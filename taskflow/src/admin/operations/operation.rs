@@ -86,9 +86,10 @@ pub enum OperationState {
     Done,
     /// Somebody stopped it.
     Stopped,
-    /// The store failed for too long.
+    /// The store failed for more than a minute.
     Failed,
-    /// The process that ran it has died. [`resume_operation`](crate::admin::Console::resume_operation) continues it.
+    /// Its runner has given no sign of life for 5 s: its process has died, stood still or did not reach the store.
+    /// [`resume_operation`](crate::admin::Console::resume_operation) continues it.
     BrokenOff,
 }
 
@@ -128,7 +129,7 @@ pub struct Operation {
     /// The chosen ids that are left.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub ids: Vec<TaskId>,
-    /// Tasks that were added, or that ended, at this instant or later are left alone.
+    /// A filter leaves alone tasks that were added, or that ended, at this instant or later. Chosen ids are not compared with it.
     #[serde(with = "time::rfc3339_serde")]
     pub frozen_at: SystemTime,
     /// On how many tasks it has acted.

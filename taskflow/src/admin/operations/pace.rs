@@ -23,7 +23,7 @@ impl Pace {
         Self { since: now, first, each: spread.div_f64(of.max(1) as f64) }
     }
 
-    /// Retries of these tasks, each at its turn. The first of them is the run number `number`.
+    /// Retries of these tasks, each due at the time that the pace gives it. The first of them is the run number `number`.
     pub(super) fn in_turn(&self, number: u64, ids: Vec<TaskId>, seam: &Seam) -> Vec<Reopen> {
         let passed = seam.since(self.since);
         let turn = |(number, id)| Reopen::after(id, self.offset(number).saturating_sub(passed));

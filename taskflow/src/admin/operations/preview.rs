@@ -19,7 +19,7 @@ pub struct Preview {
     /// Whether `matching` is exact. For a filter, counting ends at 20,000 matches, or when 20,000 tasks in a row have fewer than
     /// 1,000 matches.
     pub exact: bool,
-    /// The instant of the preview. Pass it to [`Console::begin`], so that the act leaves alone tasks that were
+    /// The instant of the preview. Pass it to [`Console::begin`], so that an act by filter leaves alone tasks that were
     /// added or ended later.
     #[serde(with = "time::rfc3339_serde")]
     pub frozen_at: SystemTime,

@@ -169,8 +169,8 @@ impl Console {
     /// Resumes an operation that was broken off, was stopped, or failed.
     ///
     /// # Errors
-    /// [`AdminError::Forbidden`], [`AdminError::NotFound`], [`AdminError::Invalid`] for an operation that runs or is done or that
-    /// somebody else resumes at the same time, and when the store fails.
+    /// [`AdminError::Forbidden`], [`AdminError::NotFound`], [`AdminError::Invalid`] for an operation that is running, stopping or
+    /// done or that somebody else resumes at the same time, and when the store fails.
     pub async fn resume_operation(&self, by: &By, id: TaskId) -> Result<Running, AdminError> {
         let (mut operation, version) = self.stored_operation(id).await?;
         let permission = operation.verb.permission();
@@ -312,7 +312,7 @@ impl Runner {
                 Word::Leave => return None,
                 Word::GoOn | Word::Unwritten => {}
             }
-            // Use at most half of the time, so that the workers can use the store in between.
+            // Use about half of the time, so that the workers can use the store in between.
             seam.sleep(took).await;
         }
     }
@@ -321,7 +321,7 @@ impl Runner {
     fn leave(&mut self) -> OperationState {
         self.operation.state = OperationState::BrokenOff;
         self.operation.error = Some(
-            "this process gave no sign of liveness for some seconds, and another one has gone on with it"
+            "this process gave no sign of life for some seconds, and somebody has resumed the operation"
                 .to_owned(),
         );
         self.operation.state
@@ -386,7 +386,7 @@ impl Runner {
         Ok(())
     }
 
-    /// Retries of these tasks: each at its turn, or all at once if they are not spread.
+    /// Retries of these tasks: each due at the time that the pace gives it, or all at once if they are not spread.
     fn in_turn(&self, ids: Vec<TaskId>) -> Vec<Reopen> {
         match &self.pace {
             Some(pace) => pace.in_turn(self.seen(), ids, self.console.seam()),

@@ -11,7 +11,7 @@ pub enum QueueWarning {
     Paused,
     /// No live process runs its tasks.
     NoWorker,
-    /// It refuses new tasks; see [`QueueInfo::is_full`].
+    /// It probably refuses new tasks; see [`QueueInfo::is_full`].
     Full,
 }
 

@@ -125,7 +125,7 @@ pub(super) enum Scenario {
     DrainAwaited,
     /// `flow` while spans are recorded, with one middleware and one observer, compared with nobody listening
     Observed,
-    /// One add each 5 ms on an idle worker: from the call to the start of the handler
+    /// One add every 5 ms on an idle worker: from the call to the start of the handler
     Latency,
     /// Adds, claims, counts and lists with many finished tasks, starts while these are deleted, and claims with many tasks
     /// that are not due; each compared with an empty store

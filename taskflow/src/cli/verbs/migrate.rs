@@ -45,7 +45,7 @@ pub(in crate::cli) async fn run(global: &Global, options: &Options) -> Result<()
     let done = match (changed, options.dry_run) {
         (false, _) => "is up to date",
         (true, false) => "has its tables now",
-        (true, true) => "has no tables yet, or not all; `migrate` would make them",
+        (true, true) => "has no tables yet, or older ones; `migrate` would make or change them",
     };
     out.line(&if out.is_for_people() { format!("{store} {done}") } else { format!("{store}\t{done}") })
 }

@@ -24,7 +24,7 @@ pub(in crate::cli) struct Options {
     /// The address and port
     #[arg(long, default_value = "127.0.0.1:7411")]
     listen: SocketAddr,
-    /// A person: NAME:HASH:ROLE, the role being `viewer`, `operator` or `admin`; may be repeated
+    /// A person: NAME:HASH:ROLE; the role is `viewer`, `operator`, `admin` or `metrics`; may be repeated
     #[arg(long, value_name = "NAME:HASH:ROLE")]
     user: Vec<String>,
     /// People, one NAME:HASH:ROLE a line

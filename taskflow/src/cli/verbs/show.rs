@@ -31,7 +31,7 @@ pub(in crate::cli) struct Options {
     /// Show the whole arguments and the whole result, however long
     #[arg(long)]
     args: bool,
-    /// Open what is sealed, with the key in this environment variable; may be repeated. The audit log keeps who did
+    /// Open what is sealed, with the key in this environment variable; may be repeated. The audit log says who opened it
     #[arg(long, value_name = "VARIABLE")]
     open: Vec<String>,
     #[command(flatten)]

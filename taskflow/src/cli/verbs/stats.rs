@@ -25,7 +25,7 @@ pub(in crate::cli) struct Options {
     /// How far to look back; statistics are kept for 24 hours
     #[arg(long, value_name = "LENGTH", default_value = "1h", value_parser = parse::length)]
     range: Duration,
-    /// The length of a bar, whole minutes [default: a 24th of the range]
+    /// The length of a bar, in whole minutes [default: a 24th of the range, rounded up]
     #[arg(long, value_name = "LENGTH", value_parser = parse::length)]
     step: Option<Duration>,
     /// Only tasks of this name

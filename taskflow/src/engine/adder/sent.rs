@@ -148,7 +148,7 @@ async fn wait_for_room(queue: Arc<AddQueue>, mut group: Group) -> Result<(), Add
     loop {
         let room = queue.core.seam.timeout_at(deadline, queue.room(group.size.bytes)).await;
         if room.is_err() || queue.core.seam.instant() >= deadline {
-            let full = "64 MiB of adds wait to be written, and there was no room until `add_timeout`; add more slowly";
+            let full = "up to 64 MiB of adds wait to be written, and no room became free until `add_timeout`; check the store, or add more slowly";
             return Err(AddError::Store(unavailable(full)));
         }
         if queue.core.is_closed() {

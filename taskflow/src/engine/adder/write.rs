@@ -46,7 +46,7 @@ struct Writer {
     /// The write in flight.
     batch: Option<Arc<InsertBatch>>,
     is_done: bool,
-    /// Whether the store panicked while it wrote. Whether the thread is panicking when the writer is dropped does not show
+    /// Whether a write panicked, mostly in the store. Whether the thread is panicking when the writer is dropped does not show
     /// this: the program itself may be panicking.
     has_panicked: bool,
 }
@@ -108,7 +108,8 @@ impl Writer {
             let patience = seam.in_time(self.queue.core.settings.add_timeout);
             let wake_at = seam.in_time(backoff.delay()).min(earliest).min(patience);
             seam.sleep_until(wake_at).await;
-            // A caller whose deadline passes during the back-off gets this error, not the error that a last try has no answer.
+            // A caller whose deadline passes during the back-off gets this error now: after one more try without an answer it
+            // would only learn that the outcome is unknown.
             self.give_up_late(&error);
             // The groups that came meanwhile join this write, with their own deadlines.
             let before = Size::all(&self.groups).bytes;
@@ -212,7 +213,7 @@ fn answer_unknown(group: &mut Group) {
     group.answer(Err(AddError::Unknown { id, source: slow }));
 }
 
-/// A writer is dropped early when the runtime ends or the store panics. It still answers every caller.
+/// A writer is dropped early when the runtime ends or a write panics. It still answers every caller.
 impl Drop for Writer {
     fn drop(&mut self) {
         if self.is_done {

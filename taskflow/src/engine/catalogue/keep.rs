@@ -21,7 +21,7 @@ const CONTENT_KEPT: Duration = Duration::from_secs(4 * 3600);
 const _: () = assert!(OWNER_KEPT.as_secs() > 3 * OWNER_EVERY.as_secs());
 const _: () = assert!(CONTENT_KEPT.as_secs() > 3 * CONTENT_EVERY.as_secs());
 
-/// The most parts of a text. Together they have room for 50,000 tasks.
+/// The most parts of a text. Together they have room for about 50,000 tasks.
 const MAX_PARTS: usize = 64;
 
 /// Stores the catalogue of this process, and keeps it stored as long as the process lives. Its failures say nothing about
@@ -31,7 +31,7 @@ pub(crate) async fn keep(core: Arc<Core>) {
     let Some(writes) = Writes::of(&own) else {
         let most = MAX_PARTS * Document::MAX_VALUE;
         tracing::warn!(
-            "the catalogue of this process is longer than {most} bytes; other processes cannot show it"
+            "the list of the tasks, queues and schedules of this process is longer than {most} bytes; other processes cannot show it"
         );
         return;
     };
@@ -66,7 +66,7 @@ async fn store(core: &Core, writes: &Writes, with_content: bool) -> bool {
             return false;
         }
         if !std::mem::replace(&mut has_warned, true) {
-            tracing::warn!(%error, "could not store what tasks this process has; trying again");
+            tracing::warn!(%error, "could not store which tasks this process has; trying again");
         }
         tokio::select! {
             biased;

@@ -34,7 +34,7 @@ pub(crate) async fn live(core: &Core) -> Result<Live, StoreError> {
             has_own = true;
             catalogues.push(own.clone());
         } else if let Some(hash) = hashes.remove(&instance.id.to_string()) {
-            // A catalogue is missing if its process has just begun to store it, or if its text cannot be read.
+            // A catalogue is missing, for example, if this version cannot read its text.
             catalogues.extend(catalogue(core, &hash).await?);
             live_hashes.push(hash);
         }

@@ -2,7 +2,7 @@
 //!
 //! [`content`] describes the tasks, queues and schedules of this process. [`keep`] stores the description once under the
 //! hash of its text, and beside it which process has which hash. [`live`] reads the descriptions of all live processes;
-//! [`known`] remembers those that it has read, since a text under its hash never changes.
+//! [`known`] remembers those that [`live`] has read, since a text under its hash never changes.
 
 mod content;
 mod keep;

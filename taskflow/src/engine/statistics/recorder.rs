@@ -11,7 +11,8 @@ use crate::model::{InstanceId, time};
 use crate::observe::{Meter, Values};
 use crate::store::DocumentWrite;
 
-/// The most documents that wait while the store accepts none. At one document a minute they cover eight hours.
+/// The most documents that wait while the store accepts none. With one document for each minute and hour they cover eight
+/// hours; a process with many tasks makes several for each.
 const MAX_WAITING: usize = 512;
 
 /// What this process has counted and not stored yet.
@@ -78,7 +79,7 @@ impl State {
         while self.waiting.len() > MAX_WAITING {
             self.waiting.pop_first();
             if !std::mem::replace(&mut self.has_warned, true) {
-                tracing::warn!("the store has taken no statistics for hours; the oldest are dropped");
+                tracing::warn!("the store takes no statistics, and too many wait; some are dropped");
             }
         }
     }

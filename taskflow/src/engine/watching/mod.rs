@@ -1,7 +1,7 @@
 //! Watches of single tasks, from any process.
 //!
-//! One [`reader`] reads a task from the store, however many callers in this process watch it. The [`watches`] share with them
-//! what it has read. Events of this process wake the reader at once; otherwise it reads at intervals.
+//! One [`reader`] reads a task from the store, however many callers in this process watch that task. The [`watches`] hand each
+//! state that the reader has read to all these callers. The reader reads at intervals, and soon after an event of this process.
 
 mod reader;
 mod watches;

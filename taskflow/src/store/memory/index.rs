@@ -66,7 +66,7 @@ pub(super) struct ReadyList {
     pub(super) queue: usize,
     pub(super) name: Arc<str>,
     pub(super) ready: BTreeMap<Place<Reverse<i16>>, TaskId>,
-    /// Due, but blocked until another task of the same concurrency key ends.
+    /// Due, but blocked because their concurrency key is busy; by that key.
     pub(super) blocked: HashMap<Arc<str>, BTreeMap<Place<Reverse<i16>>, TaskId>>,
     /// Not due at the last [`promote`](Self::promote).
     later: BTreeMap<Place<i64>, (i16, TaskId)>,
@@ -109,7 +109,7 @@ impl ReadyList {
         heads.chain(of_keys).map(|(_, id)| *id)
     }
 
-    /// Blocks a task until another task of its key has ended.
+    /// Blocks a task until another task of its key has stopped running or has left its ready list.
     pub(super) fn block(&mut self, place: Place<Reverse<i16>>, key: &Arc<str>) {
         if let Some(id) = self.ready.remove(&place) {
             self.blocked.entry(Arc::clone(key)).or_default().insert(place, id);

@@ -23,9 +23,9 @@ use crate::store::{
 /// A store in this process's memory, for tests and work that may be lost. Its tasks are lost when the process ends.
 ///
 /// A clone is another handle to the same tasks, so two managers of one process can share them. The store implements the
-/// whole contract: leases, fences, holds, limits. Its history is bounded: of the tasks that have ended, the last
-/// [`DEFAULT_HISTORY`](Self::DEFAULT_HISTORY) are kept, independent of the retention. When a record is dropped, its
-/// idempotency key becomes free.
+/// whole contract: leases, fences, holds, limits. Its history is bounded: of the tasks that have ended, it keeps
+/// at most the last [`DEFAULT_HISTORY`](Self::DEFAULT_HISTORY), or as many as [`with_history`](Self::with_history) says,
+/// even if the retention is longer. When a record is dropped, its idempotency key becomes free.
 ///
 /// ```
 /// use taskflow::store::{MemoryStore, Store};

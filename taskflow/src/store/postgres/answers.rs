@@ -3,7 +3,7 @@
 use crate::store::row_state::RowState;
 use crate::store::{InsertTask, Inserted, InsertedAs, Refusal};
 
-/// For each group the tasks that stand for it, or why it was refused.
+/// For each group the task that each of its adds made, found or replaced; or why the group was refused.
 pub(super) type Answers = Vec<Result<Vec<Inserted>, Refusal>>;
 
 /// The answer for a task that began in `state`, or that was refused before and is stored as rejected.

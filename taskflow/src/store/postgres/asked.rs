@@ -72,8 +72,8 @@ SELECT queue, come_due.any FROM (
 ) waiting CROSS JOIN come_due"
 );
 
-/// The most queues that a claim sends by name. With more, it first asks which queues have tasks: that costs a round trip,
-/// but less than sending thousands of names.
+/// The most queues that a claim sends by name without asking which of them have tasks. To ask costs a round trip, but less
+/// than sending thousands of names.
 const FEW: usize = 32;
 
 /// The most tasks of one claim.
@@ -120,7 +120,7 @@ impl Asked {
     }
 }
 
-/// Those queues of a claim that have pending tasks. If tasks have come due, marks them first.
+/// Those queues of a claim that [`WAITING`] finds. If tasks have come due, marks them first.
 async fn waiting(session: &mut Session<'_>, claim: &Claim) -> Result<Vec<ClaimQueue>, Fault> {
     let mut rows = session.all(session.query(WAITING)).await?;
     if rows.first().map(|row| row.try_get(1)).transpose()?.unwrap_or(false) {

@@ -1,9 +1,9 @@
 //! Claims: leases due tasks to an instance, and finds out when the next ones come due.
 //!
-//! Most claims are one statement. A turn (it ends runs, then claims) is one statement too if all of its runs succeeded:
-//! it ends those runs, claims the next tasks, and updates the queue counts for both. While claims meet (see
-//! [`contention`](super::contention)), such a turn is two statements. [`limits`] has the claims for which queues must
-//! be locked.
+//! Most claims are one statement. A turn (it ends runs, then claims) is one statement too if all of its runs succeeded
+//! and none brings log lines or progress: it ends those runs, claims the next tasks, and updates the queue counts for both.
+//! While claims meet (see [`contention`](super::contention)), such a turn is two statements. [`limits`] has the claims for
+//! which queues must be locked.
 
 use std::time::{Duration, Instant};
 
@@ -79,7 +79,7 @@ macro_rules! places {
 }
 
 /// Locks the first due tasks of a part of a queue. It reads up to `$12` times as many tasks as it locks, so that it can
-/// pass over those that other claims have locked, but does not read all that many other claims have locked. If a task
+/// pass over those that other claims have locked, but does not read them all when many claims run at once. If a task
 /// changed before it was locked, the condition on the state is checked again; the `+ 0` keeps the planner from using
 /// this condition to find tasks.
 macro_rules! first_due {

@@ -115,8 +115,9 @@ macro_rules! moves {
 }
 pub(super) use moves;
 
-/// When the next task of these queues and names comes due, if the claim got fewer tasks than it asked for. If the next
-/// thousand tasks are all of other queues or names, this is when the thousandth comes due: the caller asks again then.
+/// When the next task of these queues and names comes due. It is looked up only if the claim got fewer tasks than
+/// it asked for, for another reason than a missing slot. If the next thousand tasks are all of other queues or names, this
+/// is when the thousandth comes due: the caller asks again then.
 macro_rules! next_due {
     () => {
         concat!(

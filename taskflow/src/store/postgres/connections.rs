@@ -22,7 +22,7 @@ use crate::model::{StoreError, StoreErrorKind};
 const PATIENCE: Duration = Duration::from_secs(5);
 /// The server may have closed an idle connection that was not used for this long: it is pinged before it is lent.
 const DOUBTFUL: Duration = Duration::from_secs(1);
-/// An idle connection that was not used for this long is closed.
+/// An idle connection that was not used for this long is closed when the next one is borrowed.
 const IDLE: Duration = Duration::from_secs(600);
 
 /// Where connections come from.
@@ -160,7 +160,7 @@ impl Connections {
         let message = match &error {
             sqlx::Error::PoolTimedOut => {
                 format!(
-                    "no connection to {} was free for {PATIENCE:?}; allow more connections",
+                    "no connection to {} was free for {PATIENCE:?}; allow more connections, or check that the server answers",
                     self.location
                 )
             }

@@ -31,7 +31,7 @@ const APART: u32 = 16;
 pub(super) struct Contention {
     /// How many times the window has been doubled.
     doubled: AtomicU32,
-    /// How many claims of this process in a row took nothing because they met others.
+    /// How many claims through this store value in a row took nothing because they met others.
     met: AtomicU32,
     /// How many more turns end runs in a statement of their own.
     apart: AtomicU32,

@@ -27,7 +27,7 @@ DELETE FROM taskflow_tasks WHERE id = ANY (ARRAY(
 ))
 RETURNING id, queue, state";
 
-/// Locks the rows in one order, as all statements on several tasks do.
+/// Locks the rows in the order of their ids, to prevent deadlocks.
 const REPLACE_ARGS: &str = "
 UPDATE taskflow_tasks t SET args = r.new
 FROM unnest($1::uuid[], $2::text[], $3::text[]) AS r (id, old, new)
@@ -61,7 +61,8 @@ const DELETE_ATTEMPTS: &str = "DELETE FROM taskflow_attempts WHERE task = ANY($1
 const DELETE_LOGS: &str = "DELETE FROM taskflow_logs WHERE task = ANY($1::uuid[])";
 
 /// Deletes instances that left longer ago than records are kept, or that were last seen longer ago than that and three
-/// leases. No kept record names one of them, because its tasks ended before.
+/// leases. An instance that still runs or holds a task stays. An attempt that names a deleted instance is shown without host
+/// and process id.
 const DELETE_OLD_INSTANCES: &str = "
 DELETE FROM taskflow_instances i
 WHERE CASE WHEN i.gone_at IS NOT NULL THEN i.gone_at <= now() - $1::bigint * interval '1 microsecond'

@@ -74,7 +74,7 @@ impl Fault {
         }
     }
 
-    /// Whether the server refuses writes from everybody: it is starting up, shutting down, or a standby.
+    /// Whether the server refuses writes from everybody: it is starting up, shutting down, a standby, or set to read-only.
     pub(super) fn refuses_everybody(&self) -> bool {
         matches!(self.code().as_deref(), Some("57P03" | "25006"))
     }
@@ -187,10 +187,11 @@ impl Fault {
             "25006" => (
                 Unavailable,
                 format!(
-                    "{location} only reads: it is a standby or was demoted; check where the address leads"
+                    "{location} only reads: it is a standby, was demoted, or its transactions are read-only (some providers \
+                     set `default_transaction_read_only` when the disk is full); check where the address leads"
                 ),
             ),
-            "57014" => (Unavailable, format!("{location} took too long: {said}")),
+            "57014" => (Unavailable, format!("{location} gave up the statement: {said}")),
             "40001" | "40P01" | "23505" | "23P01" | "55P03" => {
                 (Unavailable, format!("{location} is contended: {said}"))
             }

@@ -39,7 +39,7 @@ pub(super) struct Shared {
     pub(super) lease_connections: LeaseConnections,
     pub(super) suspects: Suspects<i64>,
     pub(super) starts: SearchStarts,
-    /// Whether this process has claimed from a queue with limits over all processes.
+    /// Whether a claim through this store value was from a queue with limits over all processes.
     has_limits: AtomicBool,
     unconfirmed: Mutex<Vec<UnconfirmedClaim>>,
     mended: tokio::sync::Mutex<Option<Mended>>,
@@ -311,6 +311,9 @@ impl Drop for Sending {
 
 /// The error for a call that will never be answered.
 pub(super) fn ended(location: &str) -> StoreError {
-    let message = format!("the runtime ended before {location} answered; the call may have been carried out");
+    let message = format!(
+        "the call to {location} was abandoned before its answer came (its runtime or its manager ended, or it panicked); it \
+         may have been carried out"
+    );
     StoreError::new(StoreErrorKind::Unknown, message)
 }

@@ -48,8 +48,8 @@ macro_rules! succeed_each {
 pub(super) use succeed_each;
 
 /// Ends successful runs, as the rules in `transition` decide. Most finishes are of this kind. A turn costs the server
-/// 0.35 ms, plus 16 µs for one task that ends and one that begins (`docs/performance.md`); a unit of work needs three
-/// to five statements. The contract suite shows that both agree. If a run has a concurrency key, the statement answers
+/// 0.35 ms, plus 16 µs for one task that ends and one that begins (`docs/performance.md`); a unit of work needs at
+/// least three statements. The contract suite shows that both agree. If a run has a concurrency key, the statement answers
 /// NULL and changes nothing, because the row of its queue must be locked first. The `ORDER BY` makes the planner use
 /// the small index of such runs.
 const SUCCEED: &str = concat!(

@@ -95,7 +95,7 @@ FROM unnest($16::text[], $17::bigint[], $18::boolean[]) AS a (queue, tasks, time
     into_counts!(),
 );
 
-/// Inserts a batch in which some tasks are held or may run from the start, unless their queue is paused. Tasks that start only
+/// Inserts a batch in which some tasks are held, or run from the start unless their queue is paused. Tasks that start only
 /// if the queue is idle do not run if a due task waits in it. `start`: 1 if the queue is idle, 2 at once, 3 held.
 const BEGIN: &str = concat!(
     "WITH asked AS MATERIALIZED (

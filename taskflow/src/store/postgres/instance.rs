@@ -27,7 +27,7 @@ WHERE id = ANY (ARRAY(
     SELECT id FROM taskflow_tasks WHERE (state > 0) IS TRUE AND state IN (2, 3) AND instance = $1 ORDER BY id FOR UPDATE
 ))";
 
-/// Instances that renewed a lease, or only their own row, within three times their lease.
+/// Instances that renewed a lease, or only their own row, within three times their lease (at least 30 s).
 const INSTANCES: &str = "
 SELECT i.id, i.host, i.pid, i.version, i.runs, i.started_at, i.seen_at,
        (SELECT count(*) FROM taskflow_tasks t

@@ -203,8 +203,8 @@ async fn look(
     })
 }
 
-/// Whether to read along the ids: the filter includes `success` or has no status, or it includes `pending` and many
-/// tasks are.
+/// Whether to read along the ids: the filter includes `success` or has no status, or it includes `pending` and more
+/// than [`FEW`] tasks are pending.
 async fn along_ids(session: &mut Session<'_>, filter: &TaskFilter) -> Result<bool, Fault> {
     if filter.statuses.is_empty() || filter.statuses.contains(&TaskStatus::Success) {
         return Ok(true);

@@ -146,7 +146,7 @@ pub(super) async fn end_leases_of_the_dead(shared: &Arc<Shared>) -> Result<(), S
     });
     for (instance, host, pid) in ended.await? {
         shared.suspects.forget(instance);
-        tracing::warn!(%instance, %host, pid, "a process is gone; tasks that may run again start elsewhere now, the others are recovered when their leases end");
+        tracing::warn!(%instance, %host, pid, "a process is gone, or cut off from the store; tasks that may run again start elsewhere now, the others are recovered when their leases end");
     }
     Ok(())
 }

@@ -12,8 +12,8 @@
 //! [`claimed`] reads their rows. A claim from queues with limits over all processes goes through [`limits`];
 //! [`contention`] decides what claims do that meet at the same tasks. Searches start where [`search_starts`] says, and
 //! [`search_sql`] looks for the tasks that they miss; [`recovery_start`] and [`prune_start`] say where searches for
-//! leases and old tasks start. If all runs of a turn succeeded, the claim's statement ends them as well. Every other
-//! change is made in a [`unit_of_work`], in which each task is a [`task_row`]: [`finish`], [`recover`], [`control`].
+//! leases and old tasks start. If all runs of a turn succeeded, the claim's statement can end them as well. Most other
+//! changes are made in a [`unit_of_work`], in which each task is a [`task_row`]: [`finish`], [`recover`], [`control`].
 //! Rows that were [damaged](damage) by other programs are failed. [`concurrency_keys`] block and unblock tasks.
 //!
 //! [`queue_counts`] keeps the counts of the queues, [`queue`] their settings; [`lease`], [`instance`] and
@@ -27,8 +27,9 @@
 //! 1. `taskflow_schedule_log`, by a definition or removal of a schedule, then the row of that schedule; a tick takes only
 //!    the row;
 //! 2. rows of `taskflow_queues`, by [`queue::lock`], all that a transaction will need at once, in the order of their
-//!    names: by adds to queues with a `max_size`, by claims from queues with limits over all processes, and by every
-//!    transaction that moves a task with a concurrency key out of the due or running state;
+//!    names: by adds to queues with a `max_size`, by claims from queues with limits over all processes, by a
+//!    replacement of a stored configuration, and by every transaction that moves a task with a concurrency key out of the
+//!    due or running state;
 //! 3. rows of tasks, in the order of their ids. Claims, recoveries and renewals wait for none: they skip locked rows.
 //!    Blocked tasks are touched, in any order, only by a transaction that has locked the row of their queue;
 //! 4. rows of `taskflow_counts`, which belong to the connection's own shard, in the order of the queues' names.

@@ -304,7 +304,8 @@ async fn version(session: &mut Session<'_>, location: &str) -> Result<usize, Fau
     if !server.try_get::<bool, _>(2)? {
         if server.try_get::<bool, _>(3)? {
             let message = format!(
-                "{location} has a table `{}tasks` that taskflow did not make; add `?namespace=NAME` to the URL",
+                "{location} has a table `{0}tasks` but no `{0}migrations`: taskflow did not make it, or the other was dropped; \
+                 choose a namespace, for example by `?namespace=NAME` in the URL",
                 session.prefix()
             );
             return refuse(StoreErrorKind::NotAStore, message);

@@ -69,7 +69,7 @@ impl Search {
 }
 
 /// Finds due tasks below the starts. Answers also whether a start is wrong (such a task was added after its start
-/// became known, or a task came due before the instant from which claims look for such tasks), and how long the server
+/// became known, or a task came due before the instant from which claims look for newly due ones), and how long the server
 /// searched, in microseconds.
 const BELOW: &str = concat!(
     "

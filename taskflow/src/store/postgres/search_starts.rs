@@ -13,8 +13,8 @@
 //!
 //! A task can appear below that start: it was added by a transaction that took long, or it waits again after a run, a hold or
 //! a delay. The next claims of this process look up by id the tasks that it has itself made due again.
-//! [`look_below`](super::search_sql::look_below) finds all others, about once a second. So a start is only a hint, and a wrong
-//! one is corrected.
+//! [`look_below`](super::search_sql::look_below) finds all others, about once a second, or less often if that takes long. So
+//! a start is only a hint, and a wrong one is corrected.
 //!
 //! The idea is the batch cursor of PgQ.
 

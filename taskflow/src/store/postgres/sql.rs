@@ -61,7 +61,7 @@ pub(super) struct Sql {
     made: RwLock<HashMap<(usize, usize), Arc<str>>>,
 }
 
-/// The longest namespace: PostgreSQL cuts names after 63 bytes, and our longest name adds 29.
+/// The longest namespace: PostgreSQL cuts names after 63 bytes, and the longest name that we give adds 28.
 const LONGEST: usize = 32;
 
 impl Sql {

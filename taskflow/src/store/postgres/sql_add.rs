@@ -1,7 +1,7 @@
 //! The function with which other languages add a task, inside any transaction that calls it.
 //!
-//! It makes the same checks as an add. It runs with the search path of the store's own schema, so that it can be
-//! called from a trigger, from any schema and under any search path.
+//! It checks the values as an add does, and the stored `max_size` of the queue. It runs with the search path of the store's
+//! own schema, so that it can be called from a trigger, from any schema and under any search path.
 
 use std::sync::LazyLock;
 

@@ -44,8 +44,8 @@ use crate::store::{
 /// | `listen=off` | for PgBouncer in transaction mode: no `LISTEN`, nothing that outlives a transaction |
 ///
 /// Besides the connections for calls there is one on which leases are renewed and one that listens for hints: six in
-/// all by default, three at least. With `listen=off` the work of other processes is found by polling, within a
-/// second.
+/// all by default, three at least. Each further manager on the same store value that runs tasks renews its leases on one
+/// more. With `listen=off` none listens, and the work of other processes is found by polling, within a second.
 ///
 /// The session of the connection that renews leases holds an advisory lock whose first number is 1952544108. When the
 /// lock has been gone for 2.5 s, its process counts as dead, and those of its runs that may be repeated start
@@ -59,7 +59,8 @@ use crate::store::{
 /// **From other languages** a task is added by `SELECT taskflow_add('send_email', '{"to":"someone@example.com"}')`,
 /// in any transaction, also in a trigger and under any `search_path`. The payload is `text`, `json` or `jsonb`; the
 /// function also takes a queue, a priority, an instant, a number of attempts, an instant after which the task is not
-/// started, and a concurrency key. It refuses what an add refuses.
+/// started, and a concurrency key. It refuses invalid values as an add does, and a full queue if its `max_size` is stored. It
+/// knows nothing of the tasks, queues and limits that programs declare.
 ///
 /// **Damaged rows.** A task whose row was damaged by other programs or by hand ends as failed; its error names the
 /// column. Nothing else is affected.
@@ -67,7 +68,7 @@ use crate::store::{
 /// **Limits over all processes** serialize the claims from their queue, and concurrency keys serialize the ends of
 /// tasks that have one; queues and tasks without them pay nothing for it. A transaction of your own that
 /// [adds](Self::insert_within) to a queue with a `max_size`, or replaces a waiting task that has a concurrency key,
-/// keeps such claims waiting until it ends.
+/// locks that queue until it ends: such claims, such ends, and adds under a `max_size` wait for it.
 ///
 /// ```no_run
 /// use taskflow::TaskManager;
@@ -84,7 +85,8 @@ pub struct PostgresStore {
 }
 
 impl PostgresStore {
-    /// Makes a store from a URL, without connecting yet. The schema is created when a manager starts on it.
+    /// Makes a store from a URL, without connecting yet. The schema is created when a manager that runs tasks
+    /// starts on it, or by [`migrate`](Store::migrate).
     ///
     /// # Errors
     /// [`Error::StoreUrl`] for a URL that is not valid.
@@ -104,7 +106,8 @@ impl PostgresStore {
     }
 
     /// Makes a store in the database of an application's own pool. Each call borrows one of its connections. The
-    /// store opens one more to renew leases and one more to listen, so that neither waits for the application.
+    /// store opens one more to renew leases and (unless [`listen(false)`](PostgresOptions::listen)) one more to listen, so
+    /// that neither waits for the application.
     ///
     /// The store's own connections have settings that keep plans good while the table grows: `enable_seqscan = off`,
     /// `random_page_cost = 0`, `plan_cache_mode = force_generic_plan`, `jit = off`. The connections of a pool keep
@@ -146,13 +149,15 @@ impl PostgresStore {
     ///
     /// [`Start`](crate::store::Start) is treated as [`Wait`](crate::store::Start::Wait) whatever its value, because
     /// the store does not know when the transaction ends. The transaction itself notifies other processes when it
-    /// commits. A queue with a `max_size` stays locked until then for other adds, and for claims if it has limits
-    /// over all processes.
+    /// commits. A queue with a `max_size` stays locked until then for other adds, for claims if it has limits over
+    /// all processes, and for the ends of its tasks that have a concurrency key.
     ///
     /// # Errors
-    /// [`StoreError`] if the database refuses. The transaction then contains nothing of the insert and can go on. The
-    /// kind is [`Unknown`](crate::model::StoreErrorKind::Unknown) if the server no longer answers: a commit may keep
-    /// what was inserted.
+    /// [`StoreError`] if the database refuses. The transaction then contains nothing of the insert and can go on. If the
+    /// connection is lost, or the server rejects the statements themselves (as a standby or behind a pooler in transaction
+    /// mode), it can only be rolled back. The kind is [`Denied`](crate::model::StoreErrorKind::Denied) if no transaction is
+    /// open, and [`Unknown`](crate::model::StoreErrorKind::Unknown) if the server no longer answers: a commit may keep what
+    /// was inserted.
     ///
     /// If this future is dropped before it answers, a commit is refused (by the constraint
     /// `taskflow_add_was_given_up`): roll the transaction back.

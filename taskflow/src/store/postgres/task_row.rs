@@ -43,7 +43,7 @@ pub(super) const BY_ID: &str = locked!(
 ORDER BY t.id FOR UPDATE"
 );
 
-/// Runs and holds whose lease has ended and that no other transaction is recovering.
+/// Runs and holds whose lease has ended and that no other transaction has locked.
 pub(super) const LEASE_ENDED: &str = concat!(
     locked!("WHERE (state > 0) IS TRUE AND t.state IN (2, 3) AND "),
     moment!(),

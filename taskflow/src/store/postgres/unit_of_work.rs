@@ -2,7 +2,8 @@
 //!
 //! Changes that one statement cannot make to many rows at once (retries, reports, cancels, recovery) are made here: the
 //! rows are locked and read together, changed in memory as [the rules](crate::store::transition) decide, and written
-//! together. It takes three to five statements, whatever the number of rows.
+//! together. It takes three to five statements, whatever the number of rows, and a few more for tasks with a concurrency
+//! key.
 
 use std::collections::{BTreeMap, HashMap};
 

@@ -33,6 +33,7 @@ pub(super) enum Rows<'r> {
     Of(&'r [TaskId]),
     /// Each with the fence it must have. If one row has changed since it was read, nothing at all is done.
     Strictly(&'r [(TaskId, u64)]),
+    /// Each with the fence it must have. A row that has changed is left alone; the others are changed.
     Under(&'r [(TaskId, u64)]),
     WithRunKey(&'r str),
 }

@@ -18,7 +18,9 @@ pub(super) fn unreachable(error: RedisError, location: &str) -> StoreError {
         );
         return StoreError::with_source(StoreErrorKind::Unavailable, message, error);
     }
-    let message = format!("`{location}` cannot be reached; check that the server runs and listens there");
+    let message = format!(
+        "`{location}` cannot be reached; check that the server runs, listens there and has this database"
+    );
     StoreError::with_source(StoreErrorKind::Unavailable, message, error)
 }
 

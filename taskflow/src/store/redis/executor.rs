@@ -39,7 +39,7 @@ pub(super) struct Shared {
     pub(super) known: Mutex<Known>,
     pub(super) unconfirmed: claim::UnconfirmedClaims,
     pub(super) simple: FastScripts,
-    /// Whether this process has claimed from a queue with limits over all processes.
+    /// Whether a claim through this store value was from a queue with limits over all processes.
     pub(super) has_limits: AtomicBool,
     /// The queues of the last claim.
     pub(super) queues: Mutex<Option<Arc<PackedQueues>>>,

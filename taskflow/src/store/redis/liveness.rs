@@ -204,7 +204,7 @@ impl Shared {
             self.suspects.forget(instance);
             tracing::warn!(
                 %instance,
-                "a process is gone; tasks that may run again start elsewhere now, the others are recovered when their leases end"
+                "a process is gone, or cut off from the store; tasks that may run again start elsewhere now, the others are recovered when their leases end"
             );
         }
         Ok(())

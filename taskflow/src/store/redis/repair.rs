@@ -75,8 +75,8 @@ impl Shared {
         }
         if self.ask(&self.silent(&script::CHECK)).await?.bytes()? == b"0" {
             self.repair_first(
-                "what is counted is not what is there; did other hands write to these keys, or does the server evict \
-                 keys (`maxmemory-policy` must be `noeviction`)?",
+                "the stored counts do not agree with the tasks; did another program change these keys, or does the \
+                 server evict keys (`maxmemory-policy` must be `noeviction`)?",
             )
             .await?;
         }
@@ -92,7 +92,7 @@ impl Shared {
             return Ok(());
         }
         let location = &self.connections.location;
-        tracing::error!("`{location}` holds data that taskflow did not write; repairing it: {why}");
+        tracing::error!("the data in `{location}` is damaged; repairing it: {why}");
         self.step("keys", b"", Pace::Fast).await?;
         for ready_list in self.step("ready_lists", b"", Pace::Fast).await? {
             match ready_list.split_first() {

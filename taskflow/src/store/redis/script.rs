@@ -146,7 +146,7 @@ pub(super) static WRITE_DOCUMENTS: Script = script!(writes: "write_documents_mai
 pub(super) static DOCUMENTS: Script = script!(reads: "documents_main");
 pub(super) static PRUNE_DOCUMENTS: Script = script!(writes: "prune_documents_main");
 
-/// Replaces the constants of `constants.lua` by their values, and removes comments. A Lua local costs time in each
+/// Replaces the constants of `constants.lua` by their values, and removes whole-line comments. A Lua local costs time in each
 /// closure that names it, each time a script runs; a literal costs nothing.
 fn load(source: &str) -> Loaded {
     let source = source.lines().filter(|line| !line.trim_start().starts_with("--"));

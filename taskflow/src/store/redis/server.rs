@@ -5,8 +5,8 @@ use redis::Value;
 use super::connection::Connections;
 use crate::model::{StoreError, StoreErrorKind};
 
-/// Refuses to run tasks on a server that evicts keys when its memory is full. If `CONFIG` is forbidden, the settings
-/// belong to the provider: then it only warns, also in processes that only add.
+/// Refuses to run tasks on a server that evicts keys when its memory is full. A process that runs no tasks only gets a
+/// warning. So does every process where `CONFIG` is forbidden, because there the settings belong to the provider.
 pub(super) async fn check_eviction(connections: &Connections, runs: bool) -> Result<(), StoreError> {
     let location = &connections.location;
     let configured = setting(connections, "maxmemory-policy").await;
@@ -53,7 +53,7 @@ async fn policy_in_info(connections: &Connections) -> Option<String> {
 }
 
 /// Warns if the server stores nothing on disk, or not at once. If the server does not say (`CONFIG` is often
-/// forbidden), it does not ask further.
+/// forbidden), there is no warning.
 pub(super) async fn warn_if_it_forgets(connections: &Connections) {
     let (Some(appendonly), Some(fsync)) =
         (setting(connections, "appendonly").await, setting(connections, "appendfsync").await)
@@ -76,7 +76,7 @@ pub(super) async fn warn_if_it_forgets(connections: &Connections) {
         );
     } else {
         tracing::warn!(
-            "`{location}` only takes snapshots: tasks accepted since the last one are lost when it stops; \
+            "`{location}` only takes snapshots: tasks accepted since the last one are lost when it is killed or loses power; \
              set `appendonly yes`"
         );
     }

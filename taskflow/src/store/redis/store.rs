@@ -45,8 +45,9 @@ use crate::store::{
 /// | `appendonly no`, `save ""` | everything is lost | everything is lost |
 ///
 /// A failover to a replica loses what had not been copied yet. `maxmemory-policy` must be `noeviction`, which is the
-/// default. A process that runs tasks refuses to join a server with another policy. If `CONFIG` is forbidden there,
-/// it joins and logs a warning. A process that joins a server that keeps too little on disk logs a warning as well.
+/// default. A process that runs tasks refuses to join a server with another policy. If `CONFIG` is forbidden there, or
+/// the process runs no tasks, it joins and logs a warning. A process that joins a server that keeps too little on disk logs
+/// a warning as well.
 ///
 /// # Damage
 ///

@@ -29,7 +29,9 @@ pub(super) fn parse(url: &str) -> Result<Place, String> {
         tls::prepare()?;
         // With `#insecure`, the driver would not check the certificate.
         if server.contains('#') {
-            return Err("nothing follows a `#`; the server's certificate is always checked".to_owned());
+            return Err(
+                "remove the `#` and the text after it; the server's certificate is always checked".to_owned()
+            );
         }
     }
     let mut namespace = DEFAULT_NAMESPACE.to_owned();

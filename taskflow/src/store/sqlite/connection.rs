@@ -8,7 +8,7 @@ use rusqlite::{Connection, OpenFlags};
 
 use super::Synchronous;
 
-/// How often a connection tries again while another process has the file locked. With the waits in [`wait`], this is
+/// How often a connection tries again while another connection has the file locked. With the waits in [`wait`], this is
 /// about half a minute.
 const BUSY_TRIES: i32 = 25_000;
 
@@ -95,7 +95,7 @@ pub(super) fn use_write_ahead_log(connection: &Connection) -> rusqlite::Result<b
     }
 }
 
-/// Whether the error says that another process has the file locked.
+/// Whether the error says that another connection has the file locked.
 pub(super) fn is_busy(error: &rusqlite::Error) -> bool {
     use rusqlite::ErrorCode::{DatabaseBusy, DatabaseLocked};
     matches!(error.sqlite_error_code(), Some(DatabaseBusy | DatabaseLocked))

@@ -35,12 +35,12 @@ pub(super) fn moved(path: &Path) -> StoreError {
     )
 }
 
-/// The error when the tables are damaged and have not been repaired yet.
+/// The error of a job that panicked, perhaps because the tables are damaged.
 pub(super) fn damage_found(path: &Path) -> StoreError {
     StoreError::new(
         StoreErrorKind::Unknown,
         format!(
-            "the tables of taskflow in `{}` were damaged by another program and will be repaired; try again",
+            "a write to `{}` panicked, perhaps because another program damaged the tables of taskflow; try again",
             path.display()
         ),
     )
@@ -79,7 +79,7 @@ fn describe(error: &rusqlite::Error, path: &Path) -> (StoreErrorKind, String) {
         Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => (
             StoreErrorKind::Unavailable,
             format!(
-                "`{file}` stayed locked by another process; end the program that keeps a transaction on it open"
+                "`{file}` stayed locked by another connection; end the transaction that this or another program keeps open"
             ),
         ),
         Some(ErrorCode::DiskFull) => (StoreErrorKind::Full, no_room(path)),
@@ -89,14 +89,18 @@ fn describe(error: &rusqlite::Error, path: &Path) -> (StoreErrorKind, String) {
         ),
         Some(ErrorCode::CannotOpen) => (
             StoreErrorKind::Denied,
-            format!("`{file}` cannot be opened; check that its directory exists and can be written to"),
+            format!(
+                "`{file}` cannot be opened; check that its directory exists and can be written to, and that this \
+                 process may open more files"
+            ),
         ),
         Some(
             ErrorCode::ReadOnly | ErrorCode::PermissionDenied | ErrorCode::AuthorizationForStatementDenied,
         ) => (
             StoreErrorKind::Denied,
             format!(
-                "`{file}` cannot be written to; give this process the right to write it and its directory"
+                "`{file}` cannot be written to; check that this process may write it and its directory, and that their file \
+                 system is not mounted read-only"
             ),
         ),
         Some(ErrorCode::NotADatabase) => (

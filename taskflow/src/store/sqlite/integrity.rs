@@ -1,7 +1,7 @@
 //! Checks whether another program has damaged the tables.
 //!
 //! No other call of the store checks for damage. A reader checks the file once after it was opened, and again after
-//! another process, of taskflow or not, has written to it. It spends at most a hundredth of the time on this (a tenth
+//! another connection has written to it or damage was found. It spends at most a hundredth of the time on this (a tenth
 //! while there is damage). Each check compares the counts of all queues with the rows, and examines some of the rows. The
 //! checks continue until all rows have been examined.
 

@@ -53,7 +53,8 @@ impl Locks {
         let path = self.file(instance);
         let file = self.lock_new(&path).map_err(|error| {
             let message = format!(
-                "`{}` cannot be created; give this process the right to write beside its database",
+                "`{}` cannot be created or locked; check that this process may write beside its database, \
+                 and that the disk has room",
                 path.display()
             );
             StoreError::with_source(StoreErrorKind::Denied, message, error)

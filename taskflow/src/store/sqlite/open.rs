@@ -90,7 +90,8 @@ fn check_file(path: &Path) -> Result<(), StoreError> {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         Err(error) => {
-            let what = "cannot be written to; give this process the right to write it and its directory";
+            let what = "cannot be written to; check that this process may write it and its directory, that their file system \
+                        is not mounted read-only, and that the process may open more files";
             return Err(denied(path, what, error));
         }
     };

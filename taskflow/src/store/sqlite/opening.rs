@@ -113,7 +113,7 @@ impl SqliteStore {
 
 fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, Error> {
     std::thread::Builder::new().name(name.to_owned()).spawn(run).map_err(|error| {
-        let message = "no thread could be started for the store; raise the limit of threads";
+        let message = "no thread could be started for the store; raise the limit of threads, or of memory";
         Error::Store(StoreError::with_source(StoreErrorKind::Unavailable, message, error))
     })
 }

@@ -1,6 +1,7 @@
-//! Rebuilds everything that is derived from the task rows, after another program has damaged the tables.
+//! Rebuilds everything that is derived from the task rows, if it seems that another program has damaged the tables.
 //!
-//! It reads all rows in one transaction, so it runs only for a file in which damage was found.
+//! It reads all rows in one transaction, so it runs only after a check found damage, or after a job failed as if there were
+//! damage.
 
 use super::damage;
 use super::integrity;
@@ -77,7 +78,7 @@ pub(super) fn repair(tx: &mut Transaction<'_, '_>) -> rusqlite::Result<()> {
     tx.is_suspect = false;
     tx.should_notify = true;
     tracing::warn!(
-        "another program has written to the tables of tasks; everything derived from the tasks was rebuilt"
+        "the tables of tasks seemed damaged, perhaps by another program; everything derived from the tasks was rebuilt"
     );
     Ok(())
 }

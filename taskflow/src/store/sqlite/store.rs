@@ -46,7 +46,8 @@ use crate::store::{
 /// - Tasks that came due while no process ran their queue: at most 100,000 of them are counted as due.
 /// - The longest wait: it looks at the first 500 candidates (one for each name and priority, and one for each busy
 ///   concurrency key and name).
-/// - The number of tasks that ended in the last minute: it is exact to the second.
+/// - The number of tasks that ended in the last minute: it is exact to the second, and at most
+///   [`QueueInfo::MAX_COUNTED`](crate::QueueInfo::MAX_COUNTED).
 ///
 /// ```
 /// use taskflow::store::{SqliteStore, Store};
@@ -86,14 +87,15 @@ pub(super) struct Shared {
 }
 
 impl SqliteStore {
-    /// Opens the file with [`Synchronous::Full`], or creates it. This blocks for a few milliseconds. If the file cannot
-    /// be written, because it or its directory is read-only or its disk is full, the store is read-only: it answers
-    /// reads and refuses every write.
+    /// Opens the file with [`Synchronous::Full`], or creates it. This blocks for a few milliseconds, or longer while
+    /// another process has the file locked. If the file cannot be opened for writing, for example because it or its
+    /// directory is read-only or its disk is full, the store is read-only: it answers reads and refuses every write.
     ///
     /// # Errors
     /// [`Error::Store`] if the file can be neither written nor read; if it is itself a mount point (other containers
-    /// that mount it do not see its write-ahead log: mount its directory instead); if it is not a SQLite database (then
-    /// it is not changed); or if it was written by a newer version of this crate.
+    /// that mount it do not see its write-ahead log: mount its directory instead); if it is not a SQLite database, or has
+    /// a table `taskflow_tasks` that taskflow did not create (then it is not changed); or if it was written by a newer
+    /// version of this crate, or by another development version.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, Error> {
         Self::open_with(path, Synchronous::default())
     }
@@ -244,8 +246,8 @@ impl Store for SqliteStore {
         let locks = Arc::clone(&self.shared.locks);
         self.write(move |tx| {
             instance::leave(tx, instance)?;
-            // Before the commit, so that it happens even if nobody waits for the answer. Without a lock file, the
-            // instance is not considered dead.
+            // Before the commit, so that it happens even if nobody waits for the answer. An instance without a lock file
+            // is not considered dead at once, so a failed commit does no harm.
             locks.unlock(instance);
             Ok(())
         })
@@ -305,8 +307,8 @@ impl Store for SqliteStore {
             let Some(dead) = self.read(move |sql| recover::find_dead(sql, &locks)).await? else {
                 return Ok(Vec::new());
             };
-            // A recovery writes each task with its arguments. On a nearly full disk there may be no room for all tasks, but
-            // for a few of them, or for the next one.
+            // A recovery writes each task with its arguments. On a nearly full disk there may be room for only a few tasks,
+            // or only for a task with shorter arguments. So try fewer tasks, then leave out the first ones.
             let (mut most, mut skipped) = (recover::RECOVERED_AT_ONCE, 0);
             loop {
                 let (locks, dead) = (Arc::clone(&self.shared.locks), dead.clone());

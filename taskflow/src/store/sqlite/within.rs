@@ -20,7 +20,8 @@ impl SqliteStore {
     ///
     /// # Errors
     /// If the connection is to another file, or if SQLite refuses the insert. Then nothing of the batch is left in the
-    /// caller's transaction, which stays open. SQLite may refuse a transaction that reads before it writes, because
+    /// caller's transaction. It stays open, unless SQLite itself rolls it back, for example on a full disk. SQLite may
+    /// refuse a transaction that reads before it writes, because
     /// others wrote in between: begin such a transaction with `BEGIN IMMEDIATE`.
     pub fn insert_within(
         &self,

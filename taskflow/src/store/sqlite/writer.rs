@@ -1,8 +1,8 @@
 //! The writer: the one thread that writes.
 //!
-//! Jobs wait for it in a channel. It takes all waiting jobs, runs them in one transaction, commits, and only then
-//! answers. So all waiting callers share the cost of one commit. If one job fails, all are undone and each runs again
-//! alone, so that a failing job affects no other.
+//! Jobs wait for it in a channel. It takes all waiting jobs, at most [`GROUP`], runs them in one transaction, commits,
+//! and only then answers. So all waiting callers share the cost of one commit. If one job fails, all are undone and each
+//! runs again alone, so that a failing job affects no other.
 
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};

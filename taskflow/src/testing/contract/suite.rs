@@ -58,11 +58,7 @@ impl Suite {
     }
 
     /// Runs every case of `part` that `chosen` accepts, one after the other, and reports which of them passed. A case
-    /// that fails also prints its panic.
-    ///
-    /// # Panics
-    ///
-    /// If it is called from inside an async function.
+    /// that fails also prints its panic. Inside an async function every case fails, because each needs a runtime of its own.
     #[must_use]
     pub fn run_all(&self, part: Part, chosen: impl Fn(&Case) -> bool) -> Report {
         let mut report = Report::default();
@@ -106,14 +102,14 @@ fn message(panic: &(dyn Any + Send)) -> String {
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct Report {
-    /// The promises that the store keeps.
+    /// The promises that the store keeps, and those whose cases did nothing because no store was available.
     pub passed: Vec<Case>,
     /// The promises that it breaks, each with the message of the panic.
     pub failed: Vec<(Case, String)>,
 }
 
 impl Report {
-    /// Whether cases ran, and none failed.
+    /// Whether there were cases, and none failed.
     #[must_use]
     pub fn is_success(&self) -> bool {
         self.failed.is_empty() && !self.passed.is_empty()

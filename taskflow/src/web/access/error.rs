@@ -20,7 +20,7 @@ pub enum AccessError {
         token: String,
     },
     /// Two users or two tokens have the same name.
-    #[error("two of them are named `{name}`")]
+    #[error("two users, or two tokens, are named `{name}`")]
     Twice {
         /// The name.
         name: String,

@@ -6,6 +6,8 @@ use http::header::{self, HeaderValue};
 use serde::Serialize;
 
 use super::body::Fields;
+use crate::admin::AdminError;
+use crate::model::spelling::closest;
 use crate::model::{NewTask, TaskId, When};
 use crate::web::call::{Call, json};
 use crate::web::layer::trace_of;
@@ -66,7 +68,15 @@ async fn new_task(call: &Call, fields: &mut Fields) -> Result<NewTask, Problem> 
     let args = fields.json("args");
     let is_forced = fields.take("force", "`true` or `false`")?.unwrap_or(false);
     let args = args.map_or_else(|| "{}".to_owned(), |args| args.get().to_owned());
-    let mut task = call.console().new_task(&name, args, is_forced).await?;
+    let mut task = match call.console().new_task(&name, args, is_forced).await {
+        // The suggestion may be a task of a queue that this actor does not see.
+        Err(AdminError::UnknownTask { name, .. }) if !call.actor.sees_all_queues() => {
+            let known = call.console().types(&call.actor).await?;
+            let suggestion = closest(&name, known.iter().map(|info| info.name.as_str()));
+            return Err(AdminError::UnknownTask { name, suggestion }.into());
+        }
+        task => task?,
+    };
     if let Some(queue) = fields.text("queue")? {
         task.queue = queue.into();
     }

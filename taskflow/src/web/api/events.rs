@@ -17,7 +17,7 @@ struct Pulse<'a> {
     /// Of the whole store; `null` if the actor does not see all queues.
     counts: Option<Counts>,
     queues: BTreeMap<&'a str, Queue>,
-    /// Whether tasks have changed since the last pulse.
+    /// Whether tasks have changed since the last pulse, as far as the counts and the queues show it.
     changed: bool,
     /// The error of the store, if the last read failed. The numbers are then those of the last successful one.
     degraded: Option<&'a str>,

@@ -15,7 +15,7 @@ use crate::web::problem::Problem;
 /// The most rows of one export.
 const MAX_ROWS: usize = 100_000;
 
-/// How many records are in memory at once.
+/// How many records one export has in memory at once.
 const PAGE: usize = 100;
 
 #[derive(Clone, Copy, Debug)]

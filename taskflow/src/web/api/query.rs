@@ -20,7 +20,7 @@ pub(super) async fn filter(call: &Call) -> Result<TaskFilter, Problem> {
         }
         let known = match search.bare.is_empty() {
             true => Vec::new(),
-            false => call.console().tasks().tasks().await?,
+            false => call.console().types(&call.actor).await?,
         };
         pairs.extend(search.expand(&known.iter().map(|task| task.name.as_str()).collect::<Vec<_>>())?);
     }

@@ -50,8 +50,8 @@ struct Names {
     tag_keys: Vec<String>,
 }
 
-/// Names of tasks, queues and tag keys that contain a text. They come from the catalogue, the queues and the newest tasks, so
-/// no search is needed.
+/// Names of tasks, queues and tag keys that contain a text. They come from the list of known tasks, the queues and the newest
+/// tasks, so no search is needed.
 pub(super) async fn names(call: Call) -> Result<Response, Problem> {
     let text = call.field("q").unwrap_or_default().to_lowercase();
     let holds = |name: &String| name.to_lowercase().contains(&text);

@@ -1,4 +1,4 @@
-//! The catalogue: the tasks that the live processes know.
+//! The tasks that the live processes know.
 
 use std::time::Duration;
 

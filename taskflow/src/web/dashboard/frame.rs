@@ -130,7 +130,7 @@ pub(crate) fn degraded(call: &Call, beat: Option<&Beat>) -> String {
             let lasted = super::words::between(since, call.now());
             let reason = health.reason.unwrap_or_default();
             format!(
-                "The store has been in trouble for {}: {reason}. Nothing is lost; writes are repeated.",
+                "The store has been in trouble for {}: {reason}. This process keeps trying.",
                 length(lasted)
             )
         }
@@ -169,7 +169,7 @@ fn words(beat: &Beat, actor: &Actor) -> Vec<String> {
     let tags = beat.rare.tag_keys.seen_by(actor).into_iter().filter(is_word);
     let tags = tags.map(|key| format!("tag.{key}:")).take(50);
     let statuses = TaskStatus::ALL.iter().map(|status| format!("status:{status}"));
-    let types = beat.rare.types.iter().filter(|task| actor.sees_queue(&task.queue));
+    let types = beat.types_seen_by(actor);
     let names = types.map(|task| format!("name:{}", quoted(&task.name)));
     let queues = beat.queues.iter().filter(|queue| actor.sees_queue(&queue.name));
     let queues = queues.map(|queue| format!("queue:{}", quoted(&queue.name)));
@@ -201,7 +201,7 @@ pub(crate) struct Cell {
 /// The pending tasks that are not due yet.
 pub(crate) struct NotDue {
     pub(crate) all: u64,
-    /// Those that wait for another attempt, if they were few enough to be counted.
+    /// Those that wait for another attempt; `None` if they could not be counted.
     retrying: Option<u64>,
 }
 
@@ -246,7 +246,7 @@ pub(crate) fn strip(beat: &Beat, actor: &Actor) -> Vec<Cell> {
                 "waiting",
                 "pending",
                 "Waiting",
-                "Due, and waiting for a free slot",
+                "Due, and waiting to be started",
                 waiting(pending),
                 "?phase=waiting",
             ),
@@ -261,7 +261,7 @@ pub(crate) fn strip(beat: &Beat, actor: &Actor) -> Vec<Cell> {
         "waiting",
         "pending",
         "Waiting",
-        "Due, and waiting for a free slot",
+        "Due, and waiting to be started",
         counts.pending - not_due.all,
         "?phase=waiting",
     );
@@ -289,12 +289,12 @@ pub(crate) fn strip(beat: &Beat, actor: &Actor) -> Vec<Cell> {
             counts.success,
             "?status=success",
         ),
-        cell("failed", "failed", "Failed", "The last attempt failed", counts.failed, "?status=failed"),
+        cell("failed", "failed", "Failed", "Failed, or lost too often", counts.failed, "?status=failed"),
         cell(
             "interrupted",
             "interrupted",
             "Interrupted",
-            "A crash or a shutdown interrupted it, and it may not run twice",
+            "A crash, a shutdown or a lost lease interrupted it, and it may not run twice",
             counts.interrupted,
             "?status=interrupted",
         ),
@@ -340,7 +340,7 @@ pub(crate) fn values(beat: &Beat, actor: &Actor) -> BTreeMap<String, String> {
         nav("schedules", beat.rare.schedules.len() as u64);
     }
     nav("workers", beat.rare.workers.len() as u64);
-    nav("types", beat.rare.types.iter().filter(|task| actor.sees_queue(&task.queue)).count() as u64);
+    nav("types", beat.types_seen_by(actor).count() as u64);
     if actor.sees_all_queues() {
         values.insert("c.total".to_owned(), number(beat.counts.total()));
         values.insert("c.bad".to_owned(), number(needing_a_person(beat)));

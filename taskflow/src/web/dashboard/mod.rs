@@ -1,6 +1,7 @@
 //! The dashboard: pages made on the server. They are complete without JavaScript; with it, they stay current.
 //!
-//! Each page is one `GET`; forms `POST`, and the answer is a 303. All state of a page is in its URL. [`frame`] has what all pages
+//! Each page is one `GET`, and all its state is in its URL. Forms `POST`; an act that succeeds answers 303. Two pages answer a
+//! `POST`: the preview of an act on many tasks, and a task with its sealed parts opened. [`frame`] has what all pages
 //! share, each file of [`pages`] is one page, and `web/live.rs` is the pulse that keeps open pages current.
 
 mod assets;

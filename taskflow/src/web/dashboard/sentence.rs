@@ -24,15 +24,15 @@ pub(crate) fn of(record: &TaskRecord, is_blocking: Option<bool>, now: SystemTime
             format!("Attempt {} of {} has been running for {since}.", record.attempt, record.max_attempts)
         }
         (_, TaskPhase::Waiting) if record.attempt == 0 => {
-            format!("It is due, and has waited {} for a free slot.", length(between(record.run_at, now)))
+            format!("It is due, and has waited {} to begin.", length(between(record.run_at, now)))
         }
-        (_, TaskPhase::Waiting) => "It is due again, and waits for a free slot.".to_owned(),
+        (_, TaskPhase::Waiting) => "It is due again, and waits to begin.".to_owned(),
         (_, TaskPhase::Scheduled) => format!("Its first attempt is due {}.", ago(record.run_at, now)),
         (_, TaskPhase::Retrying) => {
             let reason = match record.attempts.last().map(|it| it.outcome) {
                 Some(AttemptOutcome::Snoozed) => "It asked to run later",
-                Some(AttemptOutcome::Lost) => "Its last run was lost with its process",
-                Some(AttemptOutcome::HandedBack) => "A shutdown gave it back",
+                Some(AttemptOutcome::Lost) => "Its last run was lost",
+                Some(AttemptOutcome::HandedBack) => "Its process gave it back",
                 _ => "Its last attempt failed",
             };
             let left = record.max_attempts.saturating_sub(record.attempt);
@@ -47,13 +47,13 @@ pub(crate) fn of(record: &TaskRecord, is_blocking: Option<bool>, now: SystemTime
             format!("It failed after {attempts}. A retry gives it {again}; its arguments, key and tags stay as they are.")
         }
         (TaskStatus::Interrupted, _) => {
-            "A crash or a shutdown interrupted it, and it may not run twice by itself. It may have had effects: look at them \
-             before you retry it."
+            "A crash, a shutdown or a lost lease interrupted it, and it may not run twice by itself. It may have had effects: \
+             look at them before you retry it."
                 .to_owned()
         }
         (TaskStatus::Cancelled, _) => {
             let began = if record.attempts.is_empty() { "before it ran" } else { "after it had begun" };
-            format!("It was cancelled {began}. A retry gives it {again}.")
+            format!("It was cancelled, or it expired, {began}. A retry gives it {again}.")
         }
         (TaskStatus::Rejected, _) => {
             "Its queue was full and refused it; it never ran. Retry it when there is room in the queue.".to_owned()

@@ -1,7 +1,8 @@
 -- Gives due tasks to an instance.
 
 -- When the next task of these names and queues comes due, in microseconds from now; -1: there is none. If the first
--- thousand ready lists belong to others, it is when the thousandth comes due: the caller asks again then.
+-- thousand ready lists are of other names or queues, or of full ones, it is when the thousandth comes due: the caller asks
+-- again then.
 local function next_due(is_known, slot_of, is_full)
   local first = call('ZRANGE', P .. 'later', 0, 999, 'WITHSCORES')
   for i = 1, #first, 2 do

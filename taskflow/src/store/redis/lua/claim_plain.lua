@@ -1,4 +1,4 @@
--- Checks what a claim without limits may take. The case is simple if the work is in one ready list, nothing has come
+-- Checks what a claim without limits may take. The case is simple only if the work is in one ready list, nothing has come
 -- due, nothing is blocked, and no task has a concurrency group, a run key, progress or an expiry.
 --
 -- ARGV from `at` on, and the answer, as in claim.lua; a thousand tasks at most.

@@ -1,5 +1,6 @@
--- The beginning of every script: the keys, the clock, and functions that read and write many entries at once. `call`
--- stands before it: from call_direct.lua, or from call_checked.lua when the script is repeated after it met damage.
+-- The beginning of all scripts but those for simple cases and the probe: the keys, the clock, and functions that read and
+-- write many entries at once. `call` stands before it: from call_direct.lua, or from call_checked.lua when the script is
+-- repeated after it met damage.
 --
 -- A failed script is not undone. So scripts decide before they write. A task itself (`task` and `state`) is written
 -- after the indexes, and nothing after that can fail: damaged counts begin anew, and a missing right to publish is
@@ -44,8 +45,9 @@
 --   ended:<stage> zset  tasks that ended other than `success`, in the order of ids
 --   keys          hash  idempotency key with its name → the task that holds it
 --   run:<key>     hash  name → the task that waits for its first attempt with that run key
---   counts        hash  letter and queue (or 'i' and instance) → how many; 'V' and a claim whose answer was lost → when it
---                 was given up: if it arrives after all, it takes nothing
+--   counts        hash  letter of a stage and queue → how many tasks; 'W': those that wait for their first attempt; 'Q': those
+--                 that the queue refused; 'P': the queue is paused; 'i' and instance → how many tasks it runs; 'V' and a claim
+--                 whose answer was lost → when it was given up: if it arrives after all, it takes nothing
 --   ends:<second> hash  queue → how many of its tasks ended in that second of the last minute
 --   asked         hash  queues that are paused or have a stored configuration → that configuration, or empty
 --   schedules     zset  names of schedules, all with score 0
@@ -204,7 +206,7 @@ local function write_counts()
   call_many('HSET', 'counts', numbers)
 end
 
--- Called at the end of every script that writes.
+-- Writes the counts and the ends that the script has gathered, and publishes. Scripts that move tasks or notify call it.
 local function commit()
   write_counts()
   for concurrency_group, n in pairs(concurrency_groups) do

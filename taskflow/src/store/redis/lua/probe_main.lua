@@ -1,5 +1,5 @@
--- Runs each command of the other scripts once, on keys of its own, to find missing rights of the user. Answers with
--- the first refusal, or with nothing.
+-- Runs once each command that the other scripts need (INFO and PUBSUB are optional: see run_id.lua), on a key of its
+-- own if it takes a key, to find missing rights of the user. Answers with the first refusal, or with nothing.
 local P = KEYS[1]
 local key = P .. 'probe'
 

@@ -1,6 +1,6 @@
--- Deletes tasks that ended longer ago than their retention, and the data of instances that have been gone for as long. ARGV:
--- notification, how many tasks at most, the retention of each stage from SUCCESS on. Answers how many tasks it deleted, and
--- whether there may be more.
+-- Deletes tasks that ended longer ago than their retention, and the data of instances that have been gone for longer than the
+-- longest retention. ARGV: notification, how many tasks at most, the retention of each stage from SUCCESS on. Answers how
+-- many tasks it deleted, and whether there may be more.
 local most, deleted, looked_at = tonumber(ARGV[2]), 0, 0
 -- Up to when the tasks of each stage must have ended; and the latest and the earliest of these.
 local last, latest, earliest = {}, nil, nil
@@ -108,7 +108,7 @@ prune_seconds(P .. 'ended', P .. 'ended_in:', latest)
 for stage = SUCCESS, REJECTED do
   prune_seconds(P .. 'kept:' .. text(stage), P .. 'kept_in:' .. text(stage) .. ':', last[stage], stage)
 end
--- Removes the data of instances that have been gone for as long.
+-- Removes the data of instances that have been gone for longer than the longest retention.
 for _, list in ipairs({ 'there', 'gone' }) do
   for _, instance in ipairs(call('ZRANGEBYSCORE', P .. list, '-inf', text(earliest), 'LIMIT', 0, 100)) do
     call('ZREM', P .. list, instance)

@@ -15,7 +15,7 @@ end
 
 for _, ready_list in ipairs(call('SMEMBERS', P .. 'due')) do
   local queue, below = ready_list_parts(ready_list), '-inf'
-  -- The first task of each priority, because nobody uses many priorities.
+  -- The first task of each priority, up to 100 priorities: hardly any ready list has more.
   for _ = 1, 100 do
     local first = call('ZRANGE', P .. 'due:' .. ready_list, below, '+inf', 'BYSCORE', 'LIMIT', 0, 1, 'WITHSCORES')
     if not first[1] then

@@ -1,7 +1,7 @@
 -- Writes documents, in order. ARGV: notification; for each its kind, its key, the version that it is expected to have
 -- (empty: any), after how long it expires (empty: never), '1' to write it or '0' to delete it, and its value. Answers
--- for each its version afterwards, or -1 if it has another version than expected. Everything that can fail is read
--- before the first write.
+-- for each the version written (of a deleted one the last, or 0), or -1 if it has another version than expected. Everything
+-- that can fail is read before the first write.
 local versions, expiries, answers, writes = {}, {}, {}, {}
 
 -- If another program has put a key of another type there, this fails.

@@ -40,7 +40,7 @@ struct Shown {
     remote: String,
 }
 
-const ACTIONS: [&str; 18] = [
+const ACTIONS: [&str; 21] = [
     "login",
     "retry",
     "cancel",
@@ -50,6 +50,7 @@ const ACTIONS: [&str; 18] = [
     "cancel_many",
     "delete_many",
     "stop_operation",
+    "resume_operation",
     "pause_queue",
     "resume_queue",
     "set_queue",
@@ -58,6 +59,8 @@ const ACTIONS: [&str; 18] = [
     "pause_schedule",
     "resume_schedule",
     "remove_schedule",
+    "open",
+    "rewrap",
     "refused",
 ];
 

@@ -101,7 +101,7 @@ pub(crate) async fn show(call: Call) -> Result<Response, Problem> {
                     “Show”, “Retry” and “Delete” select by task, status and the longest part that the errors share."
         .to_owned();
     if found.is_cut {
-        note = format!("Only the newest {} were looked at. {note}", number(Failures::MAX_LOOKED_AT as u64));
+        note = format!("Not all were looked at, at most {}. {note}", number(Failures::MAX_LOOKED_AT as u64));
     }
     let view = View {
         f: Frame::new(&call, "Failures", "failures", Some(&beat)),

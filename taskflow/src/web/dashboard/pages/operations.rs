@@ -131,7 +131,7 @@ fn sentence(it: &Operation) -> String {
     };
     let mut text = format!("{} {done}", counted(it.acted, "task"));
     if it.skipped > 0 {
-        text.push_str(&format!(", {} had changed meanwhile and were left alone", number(it.skipped)));
+        text.push_str(&format!(", {} had changed or did not allow it", number(it.skipped)));
     }
     match it.state {
         OperationState::Running => {
@@ -142,7 +142,7 @@ fn sentence(it: &Operation) -> String {
         }
         OperationState::Stopping => text.push_str("; it stops after its current batch"),
         OperationState::Stopped => text.push_str("; then it was stopped, and what it did stays"),
-        OperationState::BrokenOff => text.push_str("; then its process died. “Go on” acts on the rest"),
+        OperationState::BrokenOff => text.push_str("; then its process was lost. “Go on” acts on the rest"),
         OperationState::Failed => {
             text.push_str("; then the store failed for too long. “Go on” acts on the rest")
         }

@@ -79,7 +79,7 @@ async fn attention(call: &Call, beat: &Beat, now: SystemTime) -> Result<Vec<Show
         queues: beat.queues.iter().filter(|queue| actor.sees_queue(&queue.name)).cloned().collect(),
         instances: rare.workers.clone(),
         schedules: rare.schedules.clone(),
-        types: rare.types.iter().filter(|task| actor.sees_queue(&task.queue)).cloned().collect(),
+        types: beat.types_seen_by(actor).cloned().collect(),
         health: call.console().tasks().health(),
     };
     let failures = groups(call, TaskFilter::new(), Some(attention::LATELY), now).await?;

@@ -219,7 +219,7 @@ fn strip(info: &QueueInfo) -> Vec<Cell> {
             "waiting",
             "pending",
             "Waiting",
-            "Due, and waiting for a slot",
+            "Due, and waiting to be started",
             number(info.waiting()),
             &[("phase", "waiting")],
         ),
@@ -262,7 +262,7 @@ fn facts(info: &QueueInfo) -> Vec<Fact> {
         facts.push(Fact { label: "Refused since it exists", text: number(info.rejected) });
     }
     if info.is_full() {
-        facts.push(Fact { label: "Full", text: "adds are refused until a task of it begins".to_owned() });
+        facts.push(Fact { label: "Full", text: "adds may be refused until fewer tasks wait".to_owned() });
     }
     facts
 }

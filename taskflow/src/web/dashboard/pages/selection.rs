@@ -173,7 +173,7 @@ pub(crate) async fn act(call: Call) -> Result<Response, Problem> {
     let expect = expect.parse().map_err(|_| Problem::invalid("expect", "it is not a number"))?;
     let spread = match field("spread").filter(|spread| !spread.is_empty()) {
         Some(_) if chosen.verb != Verb::Retry => {
-            return Err(Problem::invalid("spread", "only tries are spread"));
+            return Err(Problem::invalid("spread", "only retries are spread"));
         }
         Some(spread) => Some(
             grammar::length(spread)

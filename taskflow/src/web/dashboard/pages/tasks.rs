@@ -101,10 +101,10 @@ pub(crate) async fn show(call: Call) -> Result<Response, Problem> {
 
 /// Redirects a search to its canonical URL, or says what is wrong with it.
 fn searched(call: &Call, beat: &Beat, text: &str) -> Result<Response, Problem> {
-    let known = || beat.rare.types.iter().map(|task| task.name.as_str());
+    let known: Vec<_> = beat.types_seen_by(&call.actor).map(|task| task.name.as_str()).collect();
     let found = Search::parse(text).and_then(|search| match search.id {
         Some(id) => Ok(format!("/{id}")),
-        None => search.expand(&known().collect::<Vec<_>>()).map(query),
+        None => search.expand(&known).map(query),
     });
     let found = found.and_then(|path| match path.len() {
         0..7000 => Ok(path),
@@ -177,7 +177,7 @@ impl View {
             summary: String::new(),
             tabs: tabs(call, beat, &pairs, order),
             chips: chips(&pairs, order),
-            names: beat.rare.types.iter().map(|task| task.name.clone()).take(500).collect(),
+            names: beat.types_seen_by(&call.actor).map(|task| task.name.clone()).take(500).collect(),
             queues: seen.map(|queue| queue.name.clone()).take(500).collect(),
             rows,
             query: query(pairs.iter().map(|(k, v)| (k, v))),

@@ -224,7 +224,10 @@ pub(crate) async fn add(call: Call) -> Result<Response, Problem> {
         Err(problem) => return refused(&call, &form, problem).await,
     };
     let (console, by) = (call.console(), call.by());
-    let act = async { Ok(console.tasks().add_all([task]).await?.pop()) };
+    let act = async {
+        console.tasks().learn_queues().await?;
+        Ok(console.tasks().add_all([task]).await?.pop())
+    };
     match console.audited(&by, Permission::Add, "add", &name, None, act).await {
         Ok(None) => Err(Problem::degraded("the store did not say which task it added")),
         Ok(Some(added)) => {

@@ -74,7 +74,7 @@ pub(crate) async fn show(call: Call) -> Result<Response, Problem> {
     let mut warnings = Vec::new();
     if workers.iter().any(|it| it.is_skewed) {
         warnings.push(
-            "Processes of different versions run side by side. That is fine during a deployment.".to_owned(),
+            "Different versions of taskflow run side by side. That is fine during a deployment.".to_owned(),
         );
     }
     let view = View {
