@@ -202,7 +202,9 @@ async fn a_store_of_another_development_version_is_left_alone() {
     ];
     for change in changes {
         rusqlite::Connection::open(&path).unwrap().execute(change, []).unwrap();
-        let error = refusal(builder().store(&url), &["tasks.db", "development version", "delete that store's data"]).await;
+        let error =
+            refusal(builder().store(&url), &["tasks.db", "development version", "delete that store's data"])
+                .await;
         assert!(matches!(error, Error::Store(error) if error.kind() == StoreErrorKind::NotAStore));
     }
 }
