@@ -36,7 +36,7 @@ impl Middleware for Timed {
     }
 }
 
-/// Retries soon when the other side has a rate limit, whatever delay the task's policy says. The number of retries stays.
+/// Retries after 50 ms when the other side answers 429, whatever delay the policy says. The retry counts like any other.
 struct Throttled;
 
 impl Middleware for Throttled {
@@ -66,7 +66,7 @@ async fn report(context: TaskContext) -> Result<String, String> {
     Ok(context.queue().to_owned())
 }
 
-/// Tags every task with a tenant, moves reports to their own queue, and refuses charges of 0.
+/// Tags tasks that name no tenant with `acme`, moves reports to the queue `slow`, and refuses charges of 0.
 fn check(task: &mut NewTask) -> Result<(), AddError> {
     task.tags.entry("tenant".to_owned()).or_insert_with(|| "acme".to_owned());
     match &*task.name {

@@ -78,7 +78,7 @@ async fn is_degraded_while_writes_are_refused(url: &str, refuse: impl FnOnce(), 
     }
     assert!(reads > 0, "no read was answered");
     assert!(tasks.health().reason.is_some());
-    assert_eq!((lines("is degraded"), lines("again")), (1, 0));
+    assert_eq!((lines("is degraded"), lines("takes writes again")), (1, 0));
 
     allow();
     eventually("it is well again", || async { tasks.health().is_healthy().then_some(()) }).await;

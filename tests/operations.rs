@@ -1,4 +1,4 @@
-//! Acts on many tasks: only on the tasks that the operator saw, stopped half way, resumed after a crash, and audited.
+//! Operations on many tasks: they reach only tasks that the operator saw, can be stopped and resumed, and are audited.
 
 #![allow(clippy::unwrap_used, reason = "a test that finds an error fails")]
 
@@ -237,7 +237,7 @@ async fn a_process_that_was_taken_for_dead_leaves_its_operation_to_the_one_that_
     is_mute.store(false, Ordering::SeqCst);
     let left = old.within(support::DEADLINE).await;
     assert_eq!(left.state, OperationState::BrokenOff, "{left:?}");
-    assert!(left.error.unwrap().contains("another one has gone on with it"));
+    assert!(left.error.unwrap().contains("somebody has resumed the operation"));
     let done = new.within(support::DEADLINE * 3).await;
     assert_eq!(done.state, OperationState::Done, "{done:?}");
     assert_eq!(state().await, OperationState::Done);
@@ -365,10 +365,10 @@ async fn entries_that_cannot_be_read_do_not_hide_older_ones() {
         };
         soon(console.record(entry(1))).await;
         let store = place.store();
-        // More than one read of the log takes.
+        // These are more entries than one read of the log returns.
         for _ in 0..3 {
             let unreadable = (0..Document::MAX_BATCH / 2).map(|_| {
-                DocumentWrite::put("audit", TaskId::new().to_string(), b"of a later version".to_vec())
+                DocumentWrite::put("audit", format!("{}-2", TaskId::new()), b"of a later version".to_vec())
             });
             soon(store.write_documents(unreadable.collect())).await.unwrap();
         }

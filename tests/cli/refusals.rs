@@ -94,7 +94,7 @@ fn looking_at_a_file_that_is_not_there_makes_none_and_only_migrate_makes_a_store
             run(url, &["serve", "--loopback", "--listen", "127.0.0.1:0"]).exits(2);
             let would = run(url, &["migrate", "--dry-run", "--json"]).exits(0).json();
             assert_eq!((&would["changed"], &would["dry_run"]), (&true.into(), &true.into()));
-            run(url, &["migrate", "--dry-run"]).exits(0).prints("`migrate` would make them");
+            run(url, &["migrate", "--dry-run"]).exits(0).prints("`migrate` would make");
         }
     };
     let is_made = |url: &str| {

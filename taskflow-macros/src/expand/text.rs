@@ -41,7 +41,7 @@ pub(super) fn summary(attrs: &[Attribute]) -> Option<String> {
         _ => None,
     });
     let text = docs.collect::<Vec<_>>().join("\n");
-    // Lines of a block comment begin with `* `, which is removed. List items lose theirs too.
+    // Lines of a block comment may begin with `* `, which is removed. So is the `* ` of a Markdown list item.
     let lines = text.lines().map(|line| line.trim().trim_start_matches("* ").trim());
     lines.into_iter().find(|line| !line.is_empty() && *line != "*").map(|line| cut(line, MAX_SUMMARY))
 }
@@ -53,7 +53,7 @@ fn cut(text: &str, most: usize) -> String {
     }
 }
 
-/// Writes tokens with the spaces that a formatter would put between them.
+/// Writes tokens with spaces about as a formatter would, but not around most operators.
 fn write(tokens: TokenStream, text: &mut String) {
     let mut tokens = tokens.into_iter().peekable();
     while let Some(token) = tokens.next() {

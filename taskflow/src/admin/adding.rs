@@ -9,12 +9,12 @@ use crate::model::{NewTask, TaskInfo};
 
 impl Console {
     /// Prepares a task to [add](Self::add), by its name or an alias, with the options that live processes declare for it. `args`
-    /// is a JSON object with a field for each parameter.
+    /// is a JSON object with a field for each parameter that is not optional.
     ///
     /// # Errors
-    /// [`AdminError::UnknownTask`] for a name that no live process knows, and [`AdminError::Invalid`] for an argument that is
-    /// missing or that the task does not have; `is_forced` skips both checks. Also when the store fails. The types of arguments
-    /// are not checked.
+    /// [`AdminError::UnknownTask`] for a name that no live process knows, and [`AdminError::Invalid`] if `args` is no JSON
+    /// object, lacks a required argument or has an unknown one. `is_forced` skips these checks, and gives a name that nobody knows
+    /// the default options. Also when the store fails. The types of arguments are not checked.
     pub async fn new_task(&self, name: &str, args: String, is_forced: bool) -> Result<NewTask, AdminError> {
         let known = self.tasks().tasks().await?;
         let is_named = |info: &&TaskInfo| info.name == name || info.aliases.iter().any(|alias| alias == name);

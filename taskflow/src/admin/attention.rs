@@ -54,7 +54,7 @@ pub struct Attention {
     /// Whether tasks do not run, are refused, or are not added in time. Then `taskflow status --check` fails. A paused queue does
     /// not count.
     pub is_unhealthy: bool,
-    /// When it was seen last or has begun, if that is known.
+    /// By its kind: the last failure, the tick that is late, the start of the overrunning run, or when the store was read.
     pub at: Option<SystemTime>,
 }
 
@@ -97,7 +97,7 @@ pub enum Matter {
         /// How many of its tasks run, and how many may run over all processes, if that is known.
         busy: Option<(u64, u64)>,
     },
-    /// A schedule has not ticked in time. An actor of some queues is not told.
+    /// A schedule has not ticked in time. An actor that is narrowed to some queues is not told.
     Late {
         /// The schedule.
         schedule: String,
@@ -135,7 +135,7 @@ pub enum Matter {
         /// How many others there are.
         others: u64,
     },
-    /// The process that read the store has lost leases.
+    /// The process that read the store has lost leases since it started. Those that other processes lost are not shown.
     LostLeases {
         /// How many.
         leases: u64,

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{Actor, AuditEntry, AuditFilter, Console};
-use crate::model::{Cursor, Error, Page, TaskId};
+use crate::model::{Cursor, Error, Page};
 use crate::store::{Document, DocumentQuery, DocumentWrite};
 
 const KIND: &str = "audit";
@@ -51,8 +51,7 @@ impl Console {
             let documents = self.tasks().documents(query.clone()).await?;
             let is_last = documents.len() < query.limit;
             looked_at += documents.len();
-            // The keys of entries are their ids.
-            let last = documents.last().and_then(|document| document.key.parse::<TaskId>().ok());
+            let last = documents.last().map(|document| document.key.clone());
             for document in documents {
                 // An entry that this version cannot read is skipped, and the others are shown.
                 let Ok(entry) = serde_json::from_slice::<AuditEntry>(&document.value) else { continue };
@@ -70,9 +69,10 @@ impl Console {
                 }
             }
             match last {
-                Some(last) if !is_last && looked_at < MAX_LOOKED_AT => query.before = Some(last.to_string()),
+                Some(last) if !is_last && looked_at < MAX_LOOKED_AT => query.before = Some(last),
                 Some(last) if !is_last => {
-                    page.next = Some(Cursor::after(last));
+                    // The keys of entries are their ids.
+                    page.next = last.parse().ok().map(Cursor::after);
                     return Ok(page);
                 }
                 _ => return Ok(page),
@@ -80,8 +80,8 @@ impl Console {
         }
     }
 
-    /// Adds an entry to the audit log. The log is written after an act, so a failure to write it undoes nothing: it is
-    /// logged as an error.
+    /// Adds an entry to the audit log. A failure to write it is only logged as an error: it neither stops nor undoes
+    /// the act.
     pub async fn record(&self, entry: AuditEntry) {
         let entry = entry.bounded();
         let value = serde_json::to_vec(&entry).expect("an entry has no map with keys that are not text");

@@ -29,8 +29,8 @@ use crate::model::{LogLevel, TaskEvent, TaskEventKind};
 /// {"at":"2026-03-01T09:30:00.000125Z","level":"info","event":"succeeded","id":"0197c7a8-2f5e-7cc0-8a4f-4d1f0a6b2f10","name":"send_email","queue":"default","attempt":1,"duration":0.184}
 /// ```
 ///
-/// A line that cannot be written is dropped and counted ([`unwritten`](Self::unwritten)). The first time, a warning goes to the
-/// log.
+/// When a write fails, all lines of that write are dropped and counted ([`unwritten`](Self::unwritten)), even if some got out.
+/// The first time, a warning goes to the log. Errors of the writer's flush are not counted.
 pub struct LogObserver {
     to: To,
     interest: Interest,
@@ -65,7 +65,7 @@ impl LogObserver {
         Self { to, interest: Interest::ALL, unwritten: AtomicU64::new(0) }
     }
 
-    /// How many lines were dropped because they could not be written. Share the observer in an [`Arc`](std::sync::Arc) to
+    /// How many lines were in writes that failed. Share the observer in an [`Arc`](std::sync::Arc) to
     /// read it.
     #[must_use]
     pub fn unwritten(&self) -> u64 {

@@ -7,7 +7,7 @@ use super::ticks::{Ticks, Upcoming, is_days};
 use super::zone;
 use crate::model::{Error, limits};
 
-/// A fixed interval. It ticks at each multiple of its length since 1970-01-01T00:00:00Z. The ticks are the same in all processes,
+/// A fixed interval. Without a time zone it ticks at each multiple of its length since 1970-01-01T00:00:00Z. The ticks are the same in all processes,
 /// so a restart does not move them.
 ///
 /// ```
@@ -46,7 +46,8 @@ impl Every {
         Err(Error::Timing { text: format!("{length:?}"), message })
     }
 
-    /// Sets the time zone, by its IANA name, for an interval of whole days: it then ticks at midnights of that zone.
+    /// Sets the time zone, by its IANA name, for an interval of N whole days: it then ticks at every Nth midnight of that zone,
+    /// counted from 1 January 1970 there.
     ///
     /// # Errors
     /// [`Error::Timing`] for an unknown zone, and for an interval that is not a number of whole days.

@@ -1,4 +1,4 @@
-//! Compares the answers of a store with those of the model.
+//! Compares the answers of a store with those of the reference store in `model.rs`, which shares no code with any store.
 
 use std::fmt::Debug;
 use std::time::{SystemTime, UNIX_EPOCH};
