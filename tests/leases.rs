@@ -8,13 +8,13 @@ mod everywhere;
 mod servers;
 mod support;
 
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use everywhere::everywhere;
 use support::{Gate, Place, ends, eventually, soon};
-use taskflow::store::{Claim, Renewal, Renewed, RunRef, StoreFuture, StoreLayer};
-use taskflow::{AttemptOutcome, InstanceInfo, LogLevel, State, Store, TaskContext, TaskManager, TaskStatus};
+use taskflow::store::Claim;
+use taskflow::{AttemptOutcome, InstanceInfo, State, TaskManager, TaskStatus};
 
 /// Short, but long enough for a busy server.
 fn lease_on(place: &Place) -> Duration {
@@ -161,79 +161,5 @@ async fn a_process_that_only_connects_hears_of_the_end_of_what_a_dead_one_ran() 
         assert_eq!(failure.status(), TaskStatus::Interrupted, "{failure}");
         assert!(failure.to_string().contains("worker lost"), "{failure}");
         tasks.shutdown(Duration::ZERO).await.unwrap();
-    }
-}
-
-/// A store that does not renew the first run that it is asked to, and says that its lease is lost.
-#[derive(Debug)]
-struct LosesFirstRun(Arc<dyn Store>, OnceLock<RunRef>);
-
-impl StoreLayer for LosesFirstRun {
-    fn inner(&self) -> &dyn Store {
-        &*self.0
-    }
-
-    fn renew(&self, mut renewal: Renewal) -> StoreFuture<'_, Renewed> {
-        let is_first = |run: &RunRef| self.1.get_or_init(|| *run) == run;
-        let lost: Vec<_> = renewal.runs.extract_if(.., |run| is_first(run)).collect();
-        Box::pin(async move {
-            let mut renewed = self.0.renew(renewal).await?;
-            renewed.lost.extend(lost);
-            Ok(renewed)
-        })
-    }
-}
-
-/// The gates of the test below. A value of the builder would have to be given to every manager of this program.
-static GATES: Mutex<Option<Arc<[Gate; 4]>>> = Mutex::new(None);
-
-/// The first run logs a line behind the first gate, and the second run one behind the third.
-#[taskflow::task(retries = 3, delay = "1ms")]
-fn says_late(context: TaskContext) {
-    let gates = GATES.lock().unwrap().clone().unwrap();
-    let [first, said, second, last] = &*gates;
-    match context.attempt() {
-        1 => {
-            first.pass_blocking();
-            context.log(LogLevel::Info, "of the lost run");
-            said.note();
-        }
-        _ => {
-            second.pass_blocking();
-            context.log(LogLevel::Info, "of the second run");
-            last.pass_blocking();
-        }
-    }
-}
-
-/// A synchronous body goes on after its run was lost, and its process may be the one that runs the task again.
-#[tokio::test(flavor = "multi_thread")]
-async fn what_a_lost_run_logs_is_not_stored_as_that_of_the_next() {
-    for place in Place::each() {
-        let gates = Arc::new([(); 4].map(|()| Gate::default()));
-        let builder = TaskManager::builder().store(LosesFirstRun(place.store(), OnceLock::new()));
-        *GATES.lock().unwrap() = Some(gates.clone());
-        let builder = builder.only(["says_late"]).lease(Duration::from_millis(500));
-        let tasks = builder.start().await.unwrap();
-        let task = tasks.add_task(says_late, ()).await.unwrap();
-        let [first, said, second, last] = &*gates;
-        first.reached(1).await;
-        second.reached(1).await;
-        first.open();
-        said.reached(1).await;
-        second.open();
-        let words = async || {
-            let lines = tasks.logs(task.id()).await.unwrap().unwrap_or_default();
-            lines.into_iter().map(|line| line.message).collect::<Vec<_>>()
-        };
-        // A report of the process is stored that came after both.
-        eventually("the second run has said something", async || {
-            words().await.iter().any(|word| word == "of the second run").then_some(())
-        })
-        .await;
-        assert_eq!(words().await, ["of the second run"], "{place:?}");
-        last.open();
-        assert_eq!(ends(&tasks, task.id()).await.status, TaskStatus::Success);
-        tasks.shutdown(Duration::from_secs(5)).await.unwrap();
     }
 }
