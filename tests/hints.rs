@@ -21,7 +21,7 @@ use taskflow::store::{
 use taskflow::{
     InstanceInfo, MemoryStore, NewTask, PostgresStore, RedisStore, State, TaskContext, TaskId, TaskManager,
 };
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 const DEADLINE: Duration = Duration::from_secs(20);
 const LEASE: Duration = Duration::from_secs(60);
@@ -253,12 +253,17 @@ struct Hinting {
     inner: MemoryStore,
     hints: u32,
     streams: Arc<AtomicU32>,
-    polls: Arc<AtomicU32>,
+    polls: Arc<watch::Sender<u32>>,
 }
 
 impl Hinting {
     fn with(hints: u32) -> Self {
-        Self { inner: MemoryStore::new(), hints, streams: Arc::default(), polls: Arc::default() }
+        Self {
+            inner: MemoryStore::new(),
+            hints,
+            streams: Arc::default(),
+            polls: Arc::new(watch::Sender::new(0)),
+        }
     }
 }
 
@@ -271,7 +276,7 @@ impl StoreLayer for Hinting {
         self.streams.fetch_add(1, Ordering::SeqCst);
         let (polls, mut left) = (self.polls.clone(), self.hints);
         Box::pin(stream::poll_fn(move |_| {
-            polls.fetch_add(1, Ordering::SeqCst);
+            polls.send_modify(|polls| *polls += 1);
             let hint = left.checked_sub(1).map(|rest| {
                 left = rest;
                 Hint::Changed
@@ -292,17 +297,14 @@ async fn hints_that_end_leave_the_polls_and_are_not_read_again() {
         let tasks = builder.start().await.unwrap();
         let long = tasks.add_task(stay, ()).await.unwrap();
         entered.notified().await;
-        let reads_to_the_end = async {
-            while polls.load(Ordering::SeqCst) <= hints {
-                tokio::time::sleep(Duration::from_millis(1)).await;
-            }
-        };
-        tokio::time::timeout(DEADLINE, reads_to_the_end).await.expect("it reads all hints");
+        let mut read = polls.subscribe();
+        let to_the_end = read.wait_for(|polls| *polls > hints);
+        tokio::time::timeout(DEADLINE, to_the_end).await.expect("it reads all hints").unwrap();
         // Cancels the task as another process does. This process gets no hint of it.
         inner.cancel(vec![long.id()], String::new()).await.unwrap();
         tokio::time::timeout(DEADLINE, long.wait()).await.expect("a poll finds it").unwrap_err();
         tasks.shutdown(DEADLINE).await.unwrap();
-        let (streams, polls) = (streams.load(Ordering::SeqCst), polls.load(Ordering::SeqCst));
+        let (streams, polls) = (streams.load(Ordering::SeqCst), *polls.borrow());
         assert!(streams > 0);
         assert_eq!(polls, streams * (hints + 1), "of {streams} streams of {hints} hints, each to its end");
     };
@@ -322,7 +324,7 @@ async fn hints_without_a_pause_keep_no_process_busy() {
     }
     tasks.shutdown(DEADLINE).await.unwrap();
     let looks = began.elapsed().as_millis() / 5 + 2;
-    let polls = polls.load(Ordering::SeqCst);
+    let polls = *polls.borrow();
     assert!(polls > 0);
     assert!(u128::from(polls) <= 3 * looks, "{polls} hints in {looks} times 5 ms");
 }

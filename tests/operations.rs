@@ -338,15 +338,25 @@ async fn each_act_is_in_the_audit_log() {
         assert_eq!(entries[7].reason.as_deref(), Some("INC-7"));
         assert_eq!(entries[7].target, Some(ids[0].to_string()));
         assert!(entries[2].count.is_some());
-        assert_eq!(entries[0].filter.as_deref(), Some("queue:mail"), "what was tried is told");
+        assert_eq!(
+            entries[0].filter.as_deref(),
+            Some("queue:mail"),
+            "the entry has the filter of the refused act"
+        );
         // Reads the audit log page by page, and then by conditions.
         let mut filter = AuditFilter::default();
         filter.limit = Some(4);
         let first = soon(console.audit(filter.clone())).await.unwrap();
         assert_eq!(first.items, entries[..4]);
         filter.after = first.next;
-        let second = soon(console.audit(filter)).await.unwrap();
-        assert_eq!((second.items.as_slice(), second.next), (&entries[4..], second.next));
+        let second = soon(console.audit(filter.clone())).await.unwrap();
+        assert_eq!(second.items, entries[4..]);
+        // A full page may be the last one; the next is empty then, and has no further one.
+        filter.after = second.next;
+        if filter.after.is_some() {
+            let third = soon(console.audit(filter)).await.unwrap();
+            assert_eq!((third.items.len(), third.next), (0, None));
+        }
         let mut filter = AuditFilter::default();
         filter.action = Some("cancel".to_owned());
         assert_eq!(soon(console.audit(filter)).await.unwrap().items, entries[7..]);

@@ -33,7 +33,7 @@ pub(super) async fn keep(console: Console, operation: Operation) -> Infallible {
         console.seam().sleep(EVERY).await;
         // After a failed write, the next one follows a second later.
         if let Err(error) = console.tasks().write_documents(vec![sign(&operation)]).await {
-            tracing::debug!(%error, operation = %operation.id, "a sign of liveness was not written");
+            tracing::debug!(%error, operation = %operation.id, "a sign of life was not written");
         }
     }
 }
