@@ -1,4 +1,4 @@
-//! Configures which parts of which tasks a manager seals (encrypts).
+//! Configures what a manager seals (encrypts): which tasks, and which of their parts.
 
 use std::fmt;
 use std::sync::Arc;

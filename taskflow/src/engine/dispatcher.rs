@@ -111,7 +111,7 @@ impl Dispatcher {
                         self.most_claimed = 1;
                     }
                     if is_full || error.is_about_one_row() {
-                        let _telling = worker.core.events.announcing();
+                        let _announcing = worker.core.events.announcing();
                         one_by_one(&worker, &mut self.batch).await;
                     }
                     // The results are kept and retried; more of them collect meanwhile.
@@ -126,7 +126,7 @@ impl Dispatcher {
     /// the next task is due. After an error the state is as before the round.
     async fn turn(&mut self) -> Result<Option<Duration>, StoreError> {
         let worker = self.worker.clone();
-        let _telling = worker.core.events.announcing();
+        let _announcing = worker.core.events.announcing();
         let mut lost: Vec<Ended> = self.batch.extract_if(.., |ended| ended.finish.is_none()).collect();
         leave(&worker, &mut lost);
         if !lost.is_empty() || worker.slots.any_scarce(self.batch.iter().map(|ended| &ended.permit)) {

@@ -61,7 +61,7 @@ impl Interest {
             && self.names.as_ref().is_none_or(|names| names.contains(&*event.name))
     }
 
-    /// The bits of all kinds of which the observer may want events.
+    /// The bits of all kinds of events that the observer may want.
     pub(crate) fn bits(&self) -> u32 {
         let may = |kind: &EventKind| {
             self.kinds & kind.bit() != 0 && (*kind == EventKind::Log || kind.level() >= self.min_level)

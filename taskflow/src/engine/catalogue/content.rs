@@ -58,7 +58,7 @@ impl Catalogue {
         }
     }
 
-    /// The text that is stored, and of which the hash is taken.
+    /// The text that is stored. The hash is computed from it.
     pub(super) fn text(&self) -> String {
         serde_json::to_string(self).expect("texts, numbers and maps by text can be written as JSON")
     }
