@@ -12,8 +12,7 @@ use crate::task::IntoNewTask;
 
 /// Acts of people and programs on tasks, queues and schedules. Each act checks the permission of its actor and writes an entry
 /// into the audit log, also when it is refused or fails; an act on many tasks writes one when it begins and one when it ends.
-/// Only a stop or a resume of an operation that cannot be found or read writes none. The dashboard, the API and the command line
-/// are thin layers over it.
+/// The dashboard, the API and the command line are thin layers over it.
 #[derive(Clone, Debug)]
 pub struct Console {
     tasks: TaskManager,
@@ -347,18 +346,27 @@ impl Console {
         };
         let mut entry = self.entry(by, action);
         entry.target = Some(target.to_owned());
-        entry.detail = detail;
-        if let Err(error) = &answer {
-            entry.outcome = outcome(error);
-            entry.detail = Some(error.to_string());
+        match answer {
+            Ok(answer) => {
+                entry.detail = detail;
+                self.record(entry).await;
+                Ok(answer)
+            }
+            Err(error) => Err(self.refused(entry, error).await),
         }
+    }
+
+    /// Records an act that was refused or has failed, and returns its error.
+    pub(super) async fn refused(&self, mut entry: AuditEntry, error: AdminError) -> AdminError {
+        entry.outcome = outcome(&error);
+        entry.detail = Some(error.to_string());
         self.record(entry).await;
-        answer
+        error
     }
 }
 
 /// Whether an error is a refusal or a failure.
-pub(super) fn outcome(error: &AdminError) -> AuditOutcome {
+fn outcome(error: &AdminError) -> AuditOutcome {
     match error {
         AdminError::Task(Error::Store(_)) => AuditOutcome::Failed,
         error if error.code() == "degraded" => AuditOutcome::Failed,

@@ -44,7 +44,10 @@ impl Console {
     /// # Errors
     /// [`AdminError::Forbidden`] without the permission of its verb, [`AdminError::NotFound`], and when the store fails.
     pub async fn stop_operation(&self, by: &By, id: TaskId) -> Result<Operation, AdminError> {
-        let verb = self.operation(&by.actor, id).await?.verb;
+        let verb = match self.operation(&by.actor, id).await {
+            Ok(operation) => operation.verb,
+            Err(error) => return Err(self.refused_operation(by, "stop_operation", id, error).await),
+        };
         let act = async {
             loop {
                 let (mut operation, version) = self.written_operation(id).await?;
@@ -63,6 +66,19 @@ impl Console {
             }
         };
         self.audited(by, verb.permission(), "stop_operation", &id.to_string(), None, act).await
+    }
+
+    /// Records that an operation could not be read for an act on it, and returns the error.
+    pub(super) async fn refused_operation(
+        &self,
+        by: &By,
+        action: &str,
+        id: TaskId,
+        error: AdminError,
+    ) -> AdminError {
+        let mut entry = self.entry(by, action);
+        entry.target = Some(id.to_string());
+        self.refused(entry, error).await
     }
 
     /// An operation, with a state that takes into account whether its runner lives, and the version of its document.

@@ -8,7 +8,6 @@ use super::operation::{KIND, Operation, OperationState, Selection, Verb, freeze}
 use super::pace::Pace;
 use super::preview::{check_number, deliberate};
 
-use crate::admin::console::outcome;
 use crate::admin::words::Words;
 use crate::admin::{Actor, AdminError, AuditOutcome, By, Console, grammar};
 use crate::model::{CancelOutcome, Cursor, Error, TaskFilter, TaskId, limits};
@@ -151,12 +150,7 @@ impl Console {
         };
         let (operation, version) = match act.await {
             Ok(begun) => begun,
-            Err(error) => {
-                entry.outcome = outcome(&error);
-                entry.detail = Some(error.to_string());
-                self.record(entry).await;
-                return Err(error);
-            }
+            Err(error) => return Err(self.refused(entry, error).await),
         };
         entry.filter = words(&operation.filter);
         entry.target = Some(operation.id.to_string());
@@ -172,7 +166,10 @@ impl Console {
     /// [`AdminError::Forbidden`], [`AdminError::NotFound`], [`AdminError::Invalid`] for an operation that is running, stopping or
     /// done or that somebody else resumes at the same time, and when the store fails.
     pub async fn resume_operation(&self, by: &By, id: TaskId) -> Result<Running, AdminError> {
-        let (mut operation, version) = self.stored_operation(id).await?;
+        let (mut operation, version) = match self.stored_operation(id).await {
+            Ok(found) => found,
+            Err(error) => return Err(self.refused_operation(by, "resume_operation", id, error).await),
+        };
         let permission = operation.verb.permission();
         let act = async {
             if !operation.is_seen_by(&by.actor) {
